@@ -1,0 +1,19 @@
+"""Attention blocks with rotary embeddings and KV caches for ttnn."""
+
+from ttt_attention.cache import MAX_USERS as MAX_USERS, ContiguousKVCache as ContiguousKVCache
+from ttt_attention.grouped_query import GroupedQueryAttention as GroupedQueryAttention
+from ttt_attention.heads import padded_head_dim as padded_head_dim
+from ttt_attention.rotary import Rotary as Rotary, inverse_frequencies as inverse_frequencies
+from ttt_attention.spec import AttentionSpec as AttentionSpec, Llama3Scaling as Llama3Scaling, RopeSpec as RopeSpec
+
+__all__ = [
+    "MAX_USERS",
+    "AttentionSpec",
+    "ContiguousKVCache",
+    "GroupedQueryAttention",
+    "Llama3Scaling",
+    "RopeSpec",
+    "Rotary",
+    "inverse_frequencies",
+    "padded_head_dim",
+]

@@ -1,0 +1,45 @@
+"""Keys and values that decode remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ttnn
+from ttt_core import ShapeError, Tensor
+from ttt_hw import DType, board_of
+from ttt_shard_dsl import memory_config
+
+from ttt_attention.heads import TILE, padded_head_dim
+from ttt_attention.spec import AttentionSpec
+
+MAX_USERS = 32   # one tile of rows: the decode kernels take a user a row
+
+
+@dataclass(frozen=True, slots=True)
+class ContiguousKVCache:
+    """Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM; `user` is the slot that a prefill fills."""
+
+    keys: Tensor
+    values: Tensor
+    user: int = 0
+
+    @classmethod
+    def allocate(
+        cls, spec: AttentionSpec, *, users: int, context: int, device: Any, dtype: DType = "bfloat8_b"
+    ) -> ContiguousKVCache:
+        """A zeroed cache. Raises ShapeError for more than 32 users, or a context that is no tile multiple or beyond the spec's."""
+        if not 1 <= users <= MAX_USERS:
+            raise ShapeError(f"a KV cache for {users} users; 1 to {MAX_USERS} are possible. Split them into several batches.")
+        if context % TILE or context < TILE:
+            raise ShapeError(f"a KV cache of context {context}; it must be a multiple of {TILE}. Nearest: {-(-context // TILE) * TILE}.")
+        shape = (users, spec.num_kv_heads, context, padded_head_dim(spec.head_dim))
+        memory = memory_config("b h s d in dram", shape=shape, device=board_of(device), dtype=dtype)
+        keys, values = (
+            ttnn.zeros(shape, getattr(ttnn, dtype), ttnn.TILE_LAYOUT, device, memory_config=memory) for _ in range(2)
+        )
+        return cls(keys, values)
+
+    def for_user(self, user: int) -> ContiguousKVCache:
+        """The same memory, with prefill writing to that user's slot."""
+        return replace(self, user=user)

@@ -1,0 +1,199 @@
+"""Attention whose query heads share keys and values in groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import ttnn
+from ttt_core import KVCache, Tensor
+from ttt_hw import (
+    Array,
+    DType,
+    PlannedMatmul,
+    board_of,
+    plan_decode_attention,
+    plan_prefill_attention,
+)
+from ttt_shard_dsl import memory_config
+from ttt_weights import Float32, LazyWeight, Source, as_source
+
+from ttt_attention.heads import TILE, pack_output, pack_projection, padded_head_dim
+from ttt_attention.rotary import Rotary
+from ttt_attention.spec import AttentionSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _DecodeLayouts:
+    heads: Any    # q, k, v: one user a core
+    joined: Any   # rows of all users, interleaved
+
+
+class GroupedQueryAttention:
+    """softmax(q·kᵀ/√head_dim + causal mask)·v per head, q and k rotated by position, heads joined by the output weight.
+
+    Query head i reads key-value head i // (num_heads / num_kv_heads); equal counts are multi-head attention, one key-value
+    head is multi-query attention.
+    Shapes: q [H·hd, D], k and v [KV·hd, D], o [D, H·hd] as transformers stores them; forwards as in ttt_core.Attention.
+    Prefill keeps activations in DRAM, decode in L1 with one user's heads on a core.
+    Errors: WeightError for a wrong shape, PlacementError if no config fits the device.
+    Source: arXiv 1706.03762 eq 1, arXiv 2305.13245; LlamaAttention of transformers.
+    """
+
+    def __init__(
+        self,
+        spec: AttentionSpec,
+        *,
+        q: Source | Array,
+        k: Source | Array,
+        v: Source | Array,
+        o: Source | Array,
+        device: Any,
+        dtype: DType = "bfloat8_b",
+        cache_dtype: DType = "bfloat8_b",
+        rotary: Rotary | None = None,
+    ) -> None:
+        self.spec = spec
+        self.cache_dtype = cache_dtype
+        self.rotary = rotary or Rotary(spec.rope, head_dim=spec.head_dim, context=spec.max_context, device=device)
+        self._board = board_of(device)
+        hidden, head_dim = spec.hidden_dim, spec.head_dim
+        rows, kv_rows = spec.num_heads * head_dim, spec.num_kv_heads * head_dim
+        packed = spec.num_heads * padded_head_dim(head_dim)
+        packed_qkv = packed + 2 * spec.num_kv_heads * padded_head_dim(head_dim)
+
+        def build_qkv(*weights: Float32) -> Float32:
+            columns = [pack_projection(weight, head_dim) for weight in weights]
+            return np.concatenate(columns, axis=-1).reshape(1, 1, hidden, packed_qkv)
+
+        self.qkv = LazyWeight(
+            [
+                as_source(q, shape=(rows, hidden), name="the query weight"),
+                as_source(k, shape=(kv_rows, hidden), name="the key weight"),
+                as_source(v, shape=(kv_rows, hidden), name="the value weight"),
+            ],
+            build_qkv,
+            shape=(1, 1, hidden, packed_qkv),
+            dtype=dtype,
+            device=device,
+            placement="1 1 k n in dram",
+        )
+        self.output = LazyWeight(
+            [as_source(o, shape=(hidden, rows), name="the output weight")],
+            lambda weight: pack_output(weight, head_dim).reshape(1, 1, packed, hidden),
+            shape=(1, 1, packed, hidden),
+            dtype=dtype,
+            device=device,
+            placement="1 1 k n in dram",
+        )
+        self._qkv_matmul = PlannedMatmul(name="qkv_matmul", k=hidden, n=packed_qkv, weight_dtype=dtype, chip=self._board.chip)
+        self._output_matmul = PlannedMatmul(
+            name="output_matmul", k=packed, n=hidden, weight_dtype=dtype, chip=self._board.chip
+        )
+        self._decode_attention = plan_decode_attention(self._board.chip)
+        self._decode_program = self._decode_attention.to_ttnn()
+        self._decode_kernel = self._decode_attention.kernel.to_ttnn()
+        self._prefill_memory = memory_config("1 1 s d in dram", shape=(1, 1, TILE, hidden), device=self._board)
+        self._decode_layouts = lru_cache(maxsize=None)(self._make_decode_layouts)
+        self._prefill_attention = lru_cache(maxsize=None)(self._make_prefill_attention)
+
+    @property
+    def weights(self) -> tuple[LazyWeight, ...]:
+        return (self.qkv, self.output, *self.rotary.weights)
+
+    def prefill_forward(
+        self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
+    ) -> Tensor:
+        spec, tokens = self.spec, x.shape[-2]
+        program, kernel = self._prefill_attention(tokens)
+        qkv = ttnn.linear(   # [1, 1, S, (H + 2·KV)·hd]
+            x,
+            self.qkv.tensor,
+            program_config=self._qkv_matmul.for_rows(tokens),
+            compute_kernel_config=self._qkv_matmul.kernel,
+            memory_config=self._prefill_memory,
+        )
+        q, k, v = ttnn.experimental.nlp_create_qkv_heads(   # [1, H, S, hd], 2 × [1, KV, S, hd]
+            qkv,
+            num_heads=spec.num_heads,
+            num_kv_heads=spec.num_kv_heads,
+            transpose_k_heads=False,
+            memory_config=self._prefill_memory,
+        )
+        cos, sin = self.rotary.prefill_tables(positions)
+        q = ttnn.experimental.rotary_embedding_hf(q, cos, sin, is_decode_mode=False)
+        k = ttnn.experimental.rotary_embedding_hf(k, cos, sin, is_decode_mode=False)
+        if cache is not None:
+            ttnn.fill_cache(cache.keys, ttnn.typecast(k, cache.keys.dtype), cache.user)
+            ttnn.fill_cache(cache.values, ttnn.typecast(v, cache.values.dtype), cache.user)
+        heads = ttnn.transformer.scaled_dot_product_attention(   # [1, H, S, hd]
+            q, k, v, is_causal=True, scale=spec.scale, program_config=program, compute_kernel_config=kernel
+        )
+        joined = ttnn.experimental.nlp_concat_heads(heads, memory_config=self._prefill_memory)   # [1, 1, S, H·hd]
+        y: Tensor = ttnn.linear(
+            joined,
+            self.output.tensor,
+            program_config=self._output_matmul.for_rows(tokens),
+            compute_kernel_config=self._output_matmul.kernel,
+            memory_config=self._prefill_memory,
+        )
+        return y
+
+    def decode_forward(
+        self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
+    ) -> Tensor:
+        spec, users = self.spec, x.shape[-2]
+        layouts = self._decode_layouts(users)
+        qkv = ttnn.linear(   # [1, 1, B, (H + 2·KV)·hd]
+            x,
+            self.qkv.tensor,
+            program_config=self._qkv_matmul.for_rows(users),
+            compute_kernel_config=self._qkv_matmul.kernel,
+            memory_config=layouts.joined,
+        )
+        q, k, v = ttnn.experimental.nlp_create_qkv_heads_decode(   # [1, B, H, hd], 2 × [1, B, KV, hd]
+            qkv,
+            num_heads=spec.num_heads,
+            num_kv_heads=spec.num_kv_heads,
+            memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG,
+        )
+        cos, sin = self.rotary.decode_tables(positions)
+        q = ttnn.experimental.rotary_embedding_hf(q, cos, sin, is_decode_mode=True)
+        k = ttnn.experimental.rotary_embedding_hf(k, cos, sin, is_decode_mode=True)
+        ttnn.experimental.paged_update_cache(cache.keys, k, update_idxs_tensor=positions)
+        ttnn.experimental.paged_update_cache(cache.values, v, update_idxs_tensor=positions)
+        heads = ttnn.transformer.scaled_dot_product_attention_decode(   # [1, B, H, hd]
+            q,
+            cache.keys,
+            cache.values,
+            cur_pos_tensor=positions,
+            scale=spec.scale,
+            program_config=self._decode_program,
+            compute_kernel_config=self._decode_kernel,
+            memory_config=ttnn.DRAM_MEMORY_CONFIG,
+        )
+        heads = ttnn.to_memory_config(heads, layouts.heads)
+        joined = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=spec.num_heads)   # [1, 1, 32, H·hd]
+        y = ttnn.linear(
+            ttnn.to_memory_config(joined, layouts.joined),
+            self.output.tensor,
+            program_config=self._output_matmul.for_rows(TILE),
+            compute_kernel_config=self._output_matmul.kernel,
+            memory_config=layouts.joined,
+        )
+        y_users: Tensor = ttnn.reshape(y, (1, 1, users, spec.hidden_dim), (1, 1, TILE, y.padded_shape[-1]))
+        return y_users
+
+    def _make_decode_layouts(self, users: int) -> _DecodeLayouts:
+        head_rows = -(-self.spec.num_heads // TILE) * TILE
+        width = padded_head_dim(self.spec.head_dim)
+        return _DecodeLayouts(
+            heads=memory_config("1 b@core h d in l1", shape=(1, users, head_rows, width), device=self._board),
+            joined=memory_config("1 1 b d in l1", shape=(1, 1, TILE, self.spec.hidden_dim), device=self._board),
+        )
+
+    def _make_prefill_attention(self, tokens: int) -> tuple[Any, Any]:
+        config = plan_prefill_attention(tokens, self._board.chip)
+        return config.to_ttnn(), config.kernel.to_ttnn()

@@ -1,0 +1,109 @@
+"""Rotary position embedding: tables of cosines and sines, looked up by position on the device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import ttnn
+from ttt_core import Tensor
+from ttt_hw import board_of
+from ttt_shard_dsl import memory_config
+from ttt_weights import Float32, LazyWeight
+
+from ttt_attention.heads import TILE, pad_halves, padded_head_dim
+from ttt_attention.spec import RopeSpec
+
+
+def inverse_frequencies(rope: RopeSpec, head_dim: int) -> Float32:
+    """theta^(−2i/head_dim) for i < head_dim/2, scaled as the spec says; float32 as transformers computes it.
+
+    llama3 scaling, with wavelength w = 2π/f: f/factor where w > original/low_freq_factor, f where w < original/high_freq_factor,
+    between them (1 − s)·f/factor + s·f with s = (original/w − low) / (high − low).
+    Source: _compute_llama3_parameters of transformers' modeling_rope_utils.
+    """
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequencies = (1.0 / np.power(np.float32(rope.theta), exponents)).astype(np.float32)
+    if rope.scaling is None:
+        return frequencies
+    s = rope.scaling
+    wavelengths = 2 * math.pi / frequencies
+    smooth = (s.original_context / wavelengths - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
+    scaled = np.where(wavelengths > s.original_context / s.low_freq_factor, frequencies / s.factor, frequencies)
+    blended = (1 - smooth) * scaled / s.factor + smooth * scaled
+    between = (wavelengths <= s.original_context / s.low_freq_factor) & (wavelengths >= s.original_context / s.high_freq_factor)
+    return np.where(between, blended, scaled).astype(np.float32)
+
+
+class Rotary:
+    """Cosines and sines for positions 0 … context − 1, shared by the layers of a model.
+
+    Shapes: prefill positions [1, S] → cos, sin [1, 1, S, padded head_dim]; decode positions [B] → [1, B, 1, padded head_dim],
+    one user a core, as ttnn.experimental.rotary_embedding_hf wants them.
+    """
+
+    def __init__(self, rope: RopeSpec, *, head_dim: int, context: int, device: Any) -> None:
+        self.rope = rope
+        self.head_dim = head_dim
+        self._context = context
+        self._board = board_of(device)
+        width = padded_head_dim(head_dim)
+        self.cos, self.sin = (
+            LazyWeight(
+                [],
+                table,
+                shape=(context, width),
+                dtype="bfloat16",
+                device=device,
+                layout="row_major",
+                placement="c d in dram",
+            )
+            for table in (self._cos_table, self._sin_table)
+        )
+        self._prefill_memory = memory_config("1 s d in dram", shape=(1, TILE, width), device=self._board)
+        self._users_memory: dict[int, Any] = {}
+
+    @property
+    def weights(self) -> tuple[LazyWeight, ...]:
+        return (self.cos, self.sin)
+
+    def prefill_tables(self, positions: Tensor, /) -> tuple[Tensor, Tensor]:
+        indices = ttnn.typecast(positions, ttnn.uint32)
+        cos, sin = (
+            ttnn.embedding(indices, table.tensor, layout=ttnn.TILE_LAYOUT, memory_config=self._prefill_memory)
+            for table in (self.cos, self.sin)
+        )
+        return ttnn.unsqueeze_to_4D(cos), ttnn.unsqueeze_to_4D(sin)
+
+    def decode_tables(self, positions: Tensor, /) -> tuple[Tensor, Tensor]:
+        users = positions.shape[-1]
+        memory = self._one_user_a_core(users)
+        indices = ttnn.reshape(ttnn.typecast(positions, ttnn.uint32), (1, users))
+        cos, sin = (
+            ttnn.interleaved_to_sharded(
+                ttnn.transpose(
+                    ttnn.unsqueeze_to_4D(ttnn.embedding(indices, table.tensor, layout=ttnn.TILE_LAYOUT)), 1, 2
+                ),
+                memory,
+            )
+            for table in (self.cos, self.sin)
+        )
+        return cos, sin
+
+    def _one_user_a_core(self, users: int) -> Any:
+        if users not in self._users_memory:
+            shape = (1, users, TILE, padded_head_dim(self.head_dim))
+            self._users_memory[users] = memory_config("1 b@core 32 d in l1", shape=shape, device=self._board)
+        return self._users_memory[users]
+
+    def _angles(self) -> Float32:
+        positions = np.arange(self._context, dtype=np.float32)
+        half = np.outer(positions, inverse_frequencies(self.rope, self.head_dim)).astype(np.float32)
+        return np.concatenate([half, half], axis=-1)
+
+    def _cos_table(self) -> Float32:
+        return pad_halves(np.cos(self._angles()))
+
+    def _sin_table(self) -> Float32:
+        return pad_halves(np.sin(self._angles()))

@@ -1,0 +1,121 @@
+"""What packages know of one another.
+
+A published Protocol never grows: a new ability is a new Protocol. Tensor arguments are positional-only, so implementers
+name them as they like. Shapes use B users, S tokens, D hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+Mode = Literal["prefill", "decode"]
+LogitRows = Literal["last", "all"]
+
+
+@runtime_checkable
+class Tensor(Protocol):
+    """A tensor on a device or host; `ttnn.Tensor` satisfies it."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+    @property
+    def dtype(self) -> object: ...
+
+
+@runtime_checkable
+class KVCache(Protocol):
+    """Keys and values of one layer, [users, kv_heads, context, head_dim]; `user` is the slot that a prefill fills."""
+
+    @property
+    def keys(self) -> Tensor: ...
+    @property
+    def values(self) -> Tensor: ...
+    @property
+    def user(self) -> int: ...
+
+
+@runtime_checkable
+class Norm(Protocol):
+    """x [1, 1, rows, D] → the same shape."""
+
+    def prefill_forward(self, x: Tensor, /) -> Tensor: ...
+    def decode_forward(self, x: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class FeedForward(Protocol):
+    """x [1, 1, rows, D] → the same shape."""
+
+    def prefill_forward(self, x: Tensor, /) -> Tensor: ...
+    def decode_forward(self, x: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Attention(Protocol):
+    """Prefill: x [1, 1, S, D] of one user, positions [1, S]. Decode: x [1, 1, B, D], positions [B]. Both return x's shape.
+
+    Positions are int32 indices. Prefill writes the user's keys and values into `cache` when one is given; decode writes
+    each user's row at its position, then attends to everything up to and including it.
+    """
+
+    def prefill_forward(
+        self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
+    ) -> Tensor: ...
+    def decode_forward(
+        self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """One transformer layer; the same contract as `Attention`."""
+
+    def prefill_forward(
+        self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
+    ) -> Tensor: ...
+    def decode_forward(
+        self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class Embedding(Protocol):
+    """Token ids uint32, [1, S] or [1, B] → [1, 1, S or B, D]."""
+
+    def prefill_forward(self, ids: Tensor, /) -> Tensor: ...
+    def decode_forward(self, ids: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Head(Protocol):
+    """x [1, 1, rows, D] → logits [1, 1, rows, V] over the logical vocabulary."""
+
+    def prefill_forward(self, x: Tensor, /) -> Tensor: ...
+    def decode_forward(self, x: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class CausalLM(Protocol):
+    """A language model that a generation strategy can drive.
+
+    `prefill_forward(ids [B, S])` → [1, 1, B, V] for the last token of each prompt, or [B, 1, S, V] for all.
+    `lengths` are the prompts' own lengths where `ids` is padded on the right; `cache` has a slot for each prompt.
+    `decode_forward(ids [B])` → [1, 1, B, V].
+    """
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def max_context(self) -> int: ...
+    def allocate_cache(self, *, users: int, context: int) -> Sequence[KVCache]: ...
+    def prefill_forward(
+        self,
+        ids: object,
+        /,
+        *,
+        cache: Sequence[KVCache] | None = None,
+        lengths: Sequence[int] | None = None,
+        logits: LogitRows = "last",
+    ) -> Tensor: ...
+    def decode_forward(self, ids: object, /, *, cache: Sequence[KVCache], positions: object) -> Tensor: ...

@@ -1,0 +1,142 @@
+"""From a checkpoint or a spec to a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ttt_attention import GroupedQueryAttention, Rotary
+from ttt_core import WeightError
+from ttt_embedding import LMHead, TokenEmbedding
+from ttt_ffn import SwiGLU
+from ttt_hw import DType
+from ttt_norm import RMSNorm
+from ttt_patterns import DecoderLayer
+from ttt_weights import Checkpoint, Source
+
+from ttt_factory.families import FAMILIES, WeightNames
+from ttt_factory.huggingface import read_config, spec_of_config
+from ttt_factory.model import DecoderModel
+from ttt_factory.spec import ModelSpec
+
+
+class ModelFactory:
+    """Makes specs and models; keeps no state."""
+
+    @staticmethod
+    def from_huggingface(config: Mapping[str, Any]) -> ModelSpec:
+        """The spec that a Hugging Face config describes. Errors: SpecError."""
+        return spec_of_config(config)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        directory: str | Path,
+        *,
+        device: Any,
+        weight_dtype: DType = "bfloat8_b",
+        cache_dtype: DType = "bfloat8_b",
+    ) -> DecoderModel:
+        """The model of a checkpoint directory; tensors are read when first used.
+
+        Errors: SpecError for the config, WeightError for the files, PlacementError if no op config fits the device.
+        """
+        spec = spec_of_config(read_config(directory))
+        return cls.from_spec(
+            spec, Checkpoint(directory), device=device, weight_dtype=weight_dtype, cache_dtype=cache_dtype
+        )
+
+    @staticmethod
+    def from_spec(
+        spec: ModelSpec,
+        weights: Mapping[str, Source],
+        *,
+        device: Any,
+        weight_dtype: DType = "bfloat8_b",
+        cache_dtype: DType = "bfloat8_b",
+    ) -> DecoderModel:
+        """The model of a spec, with weights under the names of its family.
+
+        Errors: WeightError for a tensor that is missing, of the wrong shape, or that nothing reads.
+        """
+        names = FAMILIES[spec.family].names
+        used = _UsedWeights(weights)
+        embedding = TokenEmbedding(spec.embedding, used[names.embedding], device=device)
+        rotaries: dict[Any, Rotary] = {}
+        layers = []
+        for number, layer in enumerate(spec.layers):
+            key = (layer.attention.rope, layer.attention.head_dim, layer.attention.max_context)
+            if key not in rotaries:
+                rope, head_dim, context = key
+                rotaries[key] = Rotary(rope, head_dim=head_dim, context=context, device=device)
+            part = {
+                name: used[getattr(names, name).format(layer=number)]
+                for name in ("q", "k", "v", "o", "gate", "up", "down", "attention_norm", "ffn_norm")
+            }
+            attention = GroupedQueryAttention(
+                layer.attention,
+                **{name: part[name] for name in "qkvo"},
+                device=device,
+                dtype=weight_dtype,
+                cache_dtype=cache_dtype,
+                rotary=rotaries[key],
+            )
+            ffn = SwiGLU(
+                layer.ffn, **{name: part[name] for name in ("gate", "up", "down")}, device=device, dtype=weight_dtype
+            )
+            layers.append(
+                DecoderLayer(
+                    attention=attention,
+                    ffn=ffn,
+                    attention_norm=RMSNorm(layer.attention_norm, part["attention_norm"], device=device),
+                    ffn_norm=RMSNorm(layer.ffn_norm, part["ffn_norm"], device=device),
+                )
+            )
+        final_norm = RMSNorm(spec.final_norm, used[names.final_norm], device=device)
+        head = LMHead(
+            spec.head, used[names.embedding if spec.head.tied else names.head], device=device, dtype=weight_dtype
+        )
+        used.finish(names, tied=spec.head.tied)
+        blocks = [embedding, *rotaries.values(), *(block for layer in layers for block in _blocks(layer)), final_norm, head]
+        return DecoderModel(
+            spec,
+            embedding=embedding,
+            layers=layers,
+            final_norm=final_norm,
+            head=head,
+            weights=tuple({id(weight): weight for block in blocks for weight in block.weights}.values()),
+            device=device,
+            cache_dtype=cache_dtype,
+        )
+
+
+def _blocks(layer: DecoderLayer) -> tuple[Any, ...]:
+    return layer.attention, layer.ffn, layer.attention_norm, layer.ffn_norm
+
+
+class _UsedWeights:
+    """Hands out weights and remembers which, so that none is passed over in silence."""
+
+    def __init__(self, weights: Mapping[str, Source]) -> None:
+        self._weights = weights
+        self._used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Source:
+        self._used.add(name)
+        return self._weights[name]
+
+    def finish(self, names: WeightNames, *, tied: bool) -> None:
+        ignored = [*names.ignored, *([re.escape(names.head)] if tied else [])]
+        left = [
+            name
+            for name in self._weights
+            if name not in self._used and not any(re.fullmatch(pattern, name) for pattern in ignored)
+        ]
+        if left:
+            raise WeightError(
+                f"the checkpoint has {len(left)} tensors that the model does not read, among them {sorted(left)[0]}; "
+                "leaving them out would change its answers. The config and the weights do not belong together, or the "
+                "architecture has a part that is not supported."
+            )

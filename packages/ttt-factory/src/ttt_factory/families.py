@@ -1,0 +1,59 @@
+"""What a Hugging Face family calls its config keys and tensors: one declarative record each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightNames:
+    """Tensor names; `{layer}` stands for the layer's number. `ignored` are regular expressions of tensors that carry nothing."""
+
+    embedding: str = "model.embed_tokens.weight"
+    final_norm: str = "model.norm.weight"
+    head: str = "lm_head.weight"
+    q: str = "model.layers.{layer}.self_attn.q_proj.weight"
+    k: str = "model.layers.{layer}.self_attn.k_proj.weight"
+    v: str = "model.layers.{layer}.self_attn.v_proj.weight"
+    o: str = "model.layers.{layer}.self_attn.o_proj.weight"
+    gate: str = "model.layers.{layer}.mlp.gate_proj.weight"
+    up: str = "model.layers.{layer}.mlp.up_proj.weight"
+    down: str = "model.layers.{layer}.mlp.down_proj.weight"
+    attention_norm: str = "model.layers.{layer}.input_layernorm.weight"
+    ffn_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
+    ignored: tuple[str, ...] = (r".*\.rotary_emb\.inv_freq",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """A model_type of transformers.
+
+    `required` maps a key to the only value that ttt can express so far; `unused` are keys that do not change the forward pass.
+    """
+
+    architecture: str
+    names: WeightNames = field(default_factory=WeightNames)
+    required: dict[str, object] = field(default_factory=dict)
+    defaults: dict[str, object] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
+
+
+# Keys of any family that concern training, files, sampling or transformers itself.
+UNUSED_EVERYWHERE = frozenset(
+    {
+        "_attn_implementation_autoset", "_name_or_path", "architectures", "attention_dropout", "auto_map", "bos_token_id",
+        "dtype", "eos_token_id", "initializer_range", "model_type", "pad_token_id", "pretraining_tp", "torch_dtype",
+        "transformers_version", "use_cache", "unk_token_id",
+    }
+)   # fmt: skip
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family(
+        architecture="LlamaForCausalLM",
+        required={"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"},
+        defaults={   # of transformers' LlamaConfig, for keys that a file may leave out
+            "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "tie_word_embeddings": False,
+        },
+    ),
+}   # fmt: skip

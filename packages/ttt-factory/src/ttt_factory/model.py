@@ -1,0 +1,139 @@
+"""A decoder-only language model on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ttnn
+from ttt_attention import ContiguousKVCache
+from ttt_core import Embedding, Head, KVCache, Layer, LogitRows, Norm, ShapeError, Tensor
+from ttt_hw import DType, upload
+from ttt_weights import LazyWeight
+
+from ttt_factory.spec import ModelSpec
+
+TILE = 32
+
+
+class DecoderModel:
+    """embedding → layers → final norm → head; keeps ttt_core.CausalLM.
+
+    Prefill takes the prompts one at a time, each padded on the right to whole tiles: attention is causal, so padding changes
+    no earlier token, and its cache rows are overwritten before decode attends to them.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        embedding: Embedding,
+        layers: Sequence[Layer],
+        final_norm: Norm,
+        head: Head,
+        weights: Sequence[LazyWeight],
+        device: Any,
+        cache_dtype: DType = "bfloat8_b",
+    ) -> None:
+        self.spec = spec
+        self.embedding = embedding
+        self.layers = tuple(layers)
+        self.final_norm = final_norm
+        self.head = head
+        self.weights = tuple(weights)
+        self.device = device
+        self.cache_dtype: DType = cache_dtype
+
+    @property
+    def vocab_size(self) -> int:
+        return self.spec.vocab_size
+
+    @property
+    def max_context(self) -> int:
+        return self.spec.max_context
+
+    def allocate_cache(self, *, users: int, context: int) -> tuple[ContiguousKVCache, ...]:
+        """One zeroed cache a layer, for `context` tokens rounded up to whole tiles."""
+        rounded = -(-context // TILE) * TILE
+        return tuple(
+            ContiguousKVCache.allocate(
+                layer.attention, users=users, context=rounded, device=self.device, dtype=self.cache_dtype
+            )
+            for layer in self.spec.layers
+        )
+
+    def prefill_forward(
+        self,
+        ids: Any,
+        /,
+        *,
+        cache: Sequence[KVCache] | None = None,
+        lengths: Sequence[int] | None = None,
+        logits: LogitRows = "last",
+    ) -> Tensor:
+        """ids [B, S] (a torch, NumPy or ttnn tensor) → [1, 1, B, V] of each prompt's last token, or [B, 1, S, V] of all.
+
+        `lengths` are the prompts' own lengths, S by default; rows of "all" beyond a prompt's length mean nothing.
+        Errors: ShapeError for ids that are not [B, S], or lengths outside 1 … S.
+        """
+        prompts, tokens = self._prompts(ids)
+        lengths = [tokens] * len(prompts) if lengths is None else list(lengths)
+        if len(lengths) != len(prompts) or not all(1 <= length <= tokens for length in lengths):
+            raise ShapeError(f"lengths {lengths} for ids [{len(prompts)}, {tokens}]; one length from 1 to {tokens} a prompt.")
+        hidden = [
+            self._hidden(prompt, None if cache is None else [layer.for_user(user) for layer in cache])   # type: ignore[attr-defined]
+            for user, prompt in enumerate(prompts)
+        ]
+        if logits == "all":
+            rows = [self.head.prefill_forward(self.final_norm.prefill_forward(h)) for h in hidden]
+            return _concat([_slice_rows(row, 0, tokens) for row in rows], dim=0)
+        last = [_slice_rows(h, length - 1, length) for h, length in zip(hidden, lengths, strict=True)]
+        return self.head.decode_forward(self.final_norm.decode_forward(_concat(last, dim=2)))
+
+    def decode_forward(self, ids: Any, /, *, cache: Sequence[KVCache], positions: Any) -> Tensor:
+        """ids [B] at positions [B] → logits [1, 1, B, V]; each may be on the host or on the device ([1, B] uint32, [B] int32)."""
+        ids = self._to_device(ids, "uint32", (1, -1))
+        positions = self._to_device(positions, "int32", (-1,))
+        x = self.embedding.decode_forward(ids)
+        for layer, layer_cache in zip(self.layers, cache, strict=True):
+            x = layer.decode_forward(x, cache=layer_cache, positions=positions)
+        return self.head.decode_forward(self.final_norm.decode_forward(x))
+
+    def _hidden(self, ids: Tensor, cache: Sequence[KVCache] | None) -> Tensor:
+        """ids [1, S] on the device, S whole tiles → the last layer's output [1, 1, S, D]."""
+        positions = upload(
+            np.arange(ids.shape[-1], dtype=np.int32)[None], self.device, dtype="int32", layout="row_major"
+        )
+        x = self.embedding.prefill_forward(ids)
+        for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+            x = layer.prefill_forward(x, cache=layer_cache, positions=positions)
+        return x
+
+    def _prompts(self, ids: Any) -> tuple[list[Tensor], int]:
+        """Each prompt's ids [1, S padded] on the device, and S."""
+        if len(ids.shape) != 2:
+            raise ShapeError(f"prefill takes ids [batch, tokens], got a tensor {list(ids.shape)}.")
+        batch, tokens = ids.shape
+        padding = -tokens % TILE
+        if isinstance(ids, ttnn.Tensor):
+            padded = ttnn.pad(ids, [(0, 0), (0, padding)], 0)
+            return [ttnn.slice(padded, [user, 0], [user + 1, tokens + padding]) for user in range(batch)], tokens
+        host = np.pad(np.asarray(ids), [(0, 0), (0, padding)])
+        return [self._to_device(row, "uint32", (1, -1)) for row in host], tokens
+
+    def _to_device(self, values: Any, dtype: DType, shape: tuple[int, ...]) -> Any:
+        if isinstance(values, ttnn.Tensor):
+            return values
+        array = np.asarray(values).reshape(shape).astype(dtype)
+        return upload(array, self.device, dtype=dtype, layout="row_major")
+
+
+def _slice_rows(x: Tensor, start: int, stop: int) -> Tensor:
+    rows: Tensor = ttnn.slice(x, [0, 0, start, 0], [1, 1, stop, x.shape[-1]])
+    return rows
+
+
+def _concat(tensors: Sequence[Tensor], *, dim: int) -> Tensor:
+    joined: Tensor = tensors[0] if len(tensors) == 1 else ttnn.concat(list(tensors), dim=dim)
+    return joined

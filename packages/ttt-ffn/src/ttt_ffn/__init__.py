@@ -1,0 +1,6 @@
+"""Feed-forward blocks for ttnn."""
+
+from ttt_ffn.gated import SwiGLU as SwiGLU
+from ttt_ffn.spec import ActivationType as ActivationType, FFNSpec as FFNSpec
+
+__all__ = ["ActivationType", "FFNSpec", "SwiGLU"]

@@ -1,0 +1,79 @@
+"""Feed-forward with a gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ttnn
+from ttt_core import SpecError, Tensor
+from ttt_hw import Array, DType, PlannedMatmul, board_of
+from ttt_shard_dsl import memory_config
+from ttt_weights import LazyWeight, Source, as_source
+
+from ttt_ffn.spec import ActivationType, FFNSpec
+
+
+class SwiGLU:
+    """y = (silu(x · gateᵀ) ⊙ (x · upᵀ)) · downᵀ, silu(z) = z / (1 + e⁻ᶻ).
+
+    Shapes: x [1, 1, rows, hidden_dim] → the same; gate, up [intermediate_dim, hidden_dim], down [hidden_dim,
+    intermediate_dim], all stored transposed. Prefill keeps activations in DRAM, decode in L1.
+    Errors: SpecError for another activation, WeightError for a wrong shape, PlacementError if no config fits.
+    Source: arXiv 2002.05202 eq 6 (SwiGLU with beta 1); LlamaMLP of transformers.
+    """
+
+    def __init__(
+        self,
+        spec: FFNSpec,
+        *,
+        gate: Source | Array,
+        up: Source | Array,
+        down: Source | Array,
+        device: Any,
+        dtype: DType = "bfloat8_b",
+    ) -> None:
+        if spec.activation is not ActivationType.SILU:
+            raise SpecError(f"SwiGLU gates with silu, the spec says {spec.activation.value}. Use the block of that activation.")
+        self.spec = spec
+        board = board_of(device)
+        hidden, inner = spec.hidden_dim, spec.intermediate_dim
+
+        def transposed(weight: Source | Array, name: str, rows: int, columns: int) -> LazyWeight:
+            return LazyWeight(
+                [as_source(weight, shape=(rows, columns), name=name)],
+                lambda w: w.T.reshape(1, 1, columns, rows),
+                shape=(1, 1, columns, rows),
+                dtype=dtype,
+                device=device,
+                placement="1 1 k n in dram",
+            )
+
+        self.gate = transposed(gate, "the gate weight", inner, hidden)
+        self.up = transposed(up, "the up weight", inner, hidden)
+        self.down = transposed(down, "the down weight", hidden, inner)
+        self._widen = PlannedMatmul(name="gate_up_matmul", k=hidden, n=inner, weight_dtype=dtype, chip=board.chip)
+        self._narrow = PlannedMatmul(name="down_matmul", k=inner, n=hidden, weight_dtype=dtype, chip=board.chip)
+        self._prefill_memory = memory_config("1 1 s d in dram", shape=(1, 1, 32, hidden), device=board)
+        self._decode_memory = memory_config("1 1 b d in l1", shape=(1, 1, 32, hidden), device=board)
+
+    @property
+    def weights(self) -> tuple[LazyWeight, ...]:
+        return (self.gate, self.up, self.down)
+
+    def prefill_forward(self, x: Tensor, /) -> Tensor:
+        return self._forward(x, self._prefill_memory)
+
+    def decode_forward(self, x: Tensor, /) -> Tensor:
+        return self._forward(x, self._decode_memory)
+
+    def _forward(self, x: Tensor, memory: Any) -> Tensor:
+        rows = x.shape[-2]
+        widen, narrow = self._widen.for_rows(rows), self._narrow.for_rows(rows)
+        kernel = self._widen.kernel
+        gate = ttnn.linear(x, self.gate.tensor, program_config=widen, compute_kernel_config=kernel, memory_config=memory)
+        up = ttnn.linear(x, self.up.tensor, program_config=widen, compute_kernel_config=kernel, memory_config=memory)
+        gated = ttnn.mul(gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=memory)
+        y: Tensor = ttnn.linear(
+            gated, self.down.tensor, program_config=narrow, compute_kernel_config=kernel, memory_config=memory
+        )
+        return y

@@ -1,0 +1,65 @@
+"""Tenstorrent devices and the configs of ttnn's operations on them.
+
+ttnn is imported when a device is opened or an array moved, not before.
+"""
+
+from ttt_hw.attention import (
+    DecodeAttention as DecodeAttention,
+    FlashAttention as FlashAttention,
+    plan_decode_attention as plan_decode_attention,
+    plan_prefill_attention as plan_prefill_attention,
+)
+from ttt_hw.catalogue import Board as Board, Chip as Chip, board as board, board_of as board_of
+from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
+from ttt_hw.errors import translate as translate
+from ttt_hw.matmul import (
+    BcastMatmul as BcastMatmul,
+    MatmulRequest as MatmulRequest,
+    PlannedMatmul as PlannedMatmul,
+    plan_matmul as plan_matmul,
+)
+from ttt_hw.mesh import current_backend as current_backend, open_mesh as open_mesh
+from ttt_hw.transfer import (
+    Array as Array,
+    DType as DType,
+    HostSource as HostSource,
+    TensorLayout as TensorLayout,
+    download as download,
+    forget_source as forget_source,
+    observe as observe,
+    remember_source as remember_source,
+    source_of as source_of,
+    to_host_tensor as to_host_tensor,
+    upload as upload,
+)
+
+__all__ = [
+    "Array",
+    "BcastMatmul",
+    "Board",
+    "Chip",
+    "ComputeKernel",
+    "DType",
+    "DecodeAttention",
+    "Fidelity",
+    "FlashAttention",
+    "HostSource",
+    "MatmulRequest",
+    "PlannedMatmul",
+    "TensorLayout",
+    "board",
+    "board_of",
+    "current_backend",
+    "download",
+    "forget_source",
+    "observe",
+    "open_mesh",
+    "plan_decode_attention",
+    "plan_matmul",
+    "plan_prefill_attention",
+    "remember_source",
+    "source_of",
+    "to_host_tensor",
+    "translate",
+    "upload",
+]

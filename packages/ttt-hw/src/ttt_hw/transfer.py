@@ -1,0 +1,108 @@
+"""Arrays between host and device, and who else wants to know about them.
+
+Every package moves data through `upload` and `download`, so that a value shadow (ttt-testing) sees what enters and answers
+for what leaves a device that computes nothing. NumPy suffices: torch is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[np.generic]"   # in quotes, so that importing ttt_hw does not import NumPy
+HostSource: TypeAlias = "Callable[[], Array]"
+
+DType = Literal["float32", "bfloat16", "bfloat8_b", "bfloat4_b", "uint32", "int32", "uint16"]
+TensorLayout = Literal["tile", "row_major"]
+
+
+class TransferObserver(Protocol):
+    """Told of each upload; asked for the value of each download (None: read the device)."""
+
+    def uploaded(self, tensor: Any, array: Array, /) -> None: ...
+    def value(self, tensor: Any, /) -> Array | None: ...
+
+
+_observers: list[TransferObserver] = []
+_sources: dict[int, HostSource] = {}
+
+
+@contextmanager
+def observe(observer: TransferObserver) -> Iterator[None]:
+    """Tell `observer` of transfers while the context is open."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
+def upload(
+    array: Array,
+    mesh: Any,
+    *,
+    dtype: DType,
+    layout: TensorLayout = "tile",
+    memory_config: Any = None,
+) -> Any:
+    """Copy a host array to every device of `mesh`, converted to `dtype` by ttnn's own packing; DRAM unless told."""
+    tensor = to_host_tensor(array, dtype=dtype, layout=layout).to(mesh, memory_config or _dram())
+    for observer in _observers:
+        observer.uploaded(tensor, array)
+    return tensor
+
+
+def download(tensor: Any) -> Array:
+    """A device tensor's value as a NumPy array: float32 for floating dtypes, else the integer type."""
+    import ttnn
+
+    for observer in _observers:
+        if (value := observer.value(tensor)) is not None:
+            return value
+    host = ttnn.from_device(tensor)
+    array: Array = (ttnn.to_dtype(host, ttnn.float32) if host.dtype == ttnn.bfloat16 else host).to_numpy()
+    return array
+
+
+def to_host_tensor(array: Array, *, dtype: DType, layout: TensorLayout) -> Any:
+    """A ttnn tensor in host memory; the one place where an array becomes a ttnn tensor."""
+    import numpy as np
+    import ttnn
+
+    if dtype in ("float32", "bfloat16", "bfloat8_b", "bfloat4_b"):
+        array = np.asarray(array, dtype=np.float32)
+    return ttnn.Tensor(
+        tensor=array,
+        data_type=getattr(ttnn, dtype),
+        layout=ttnn.TILE_LAYOUT if layout == "tile" else ttnn.ROW_MAJOR_LAYOUT,
+    )
+
+
+def remember_source(tensor: Any, source: HostSource) -> int:
+    """Note where a device tensor came from, so that its exact value can be had later; returns the key to forget it by."""
+    import ttnn
+
+    key: int = ttnn._ttnn.fetch_and_increment_tensor_id()
+    tensor.tensor_id = key
+    _sources[key] = source
+    return key
+
+
+def forget_source(key: int) -> None:
+    _sources.pop(key, None)
+
+
+def source_of(tensor: Any) -> HostSource | None:
+    """The source noted for this tensor, or None."""
+    return _sources.get(tensor.tensor_id)
+
+
+def _dram() -> Any:
+    import ttnn
+
+    return ttnn.DRAM_MEMORY_CONFIG

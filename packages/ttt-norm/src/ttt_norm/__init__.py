@@ -1,0 +1,6 @@
+"""Normalisation blocks for ttnn."""
+
+from ttt_norm.rms import RMSNorm as RMSNorm
+from ttt_norm.spec import NormSpec as NormSpec, NormType as NormType
+
+__all__ = ["NormSpec", "NormType", "RMSNorm"]

@@ -1,0 +1,6 @@
+"""Transformer layers composed from blocks by Protocol."""
+
+from ttt_patterns.decoder import DecoderLayer as DecoderLayer
+from ttt_patterns.spec import LayerSpec as LayerSpec
+
+__all__ = ["DecoderLayer", "LayerSpec"]

@@ -1,0 +1,164 @@
+"""Golden functions that ttnn lacks, or that must behave differently here.
+
+Each stands for one ttnn operation: same arguments, torch tensors in place of ttnn ones, the value that the kernel computes.
+Letters: B users, H query heads, KV key-value heads, S tokens, C context, hd head dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import ttnn
+from ttt_core import GoldenError
+
+Golden = Callable[..., Any]
+
+
+def nlp_create_qkv_heads(
+    x: torch.Tensor, kv: torch.Tensor | None = None, *, num_heads: int, num_kv_heads: int | None = None,
+    transpose_k_heads: bool = True, **_: Any,
+) -> list[torch.Tensor]:   # fmt: skip
+    """x [B, 1, S, (H + 2·KV)·hd], columns q | k | v → q [B, H, S, hd], k and v [B, KV, S, hd]; k as [.., hd, S] if transposed.
+
+    Stands for ttnn.experimental.nlp_create_qkv_heads (kernels of transformer/nlp_create_qkv_heads).
+    """
+    if kv is not None:
+        x = torch.cat([x, kv], -1)
+    groups = num_heads if num_kv_heads is None else num_kv_heads
+    batch, _one, tokens, width = x.shape
+    heads = x.reshape(batch, tokens, -1, width // (num_heads + 2 * groups)).transpose(1, 2)
+    q, k, v = heads.split([num_heads, groups, groups], dim=1)
+    return [q, k.transpose(-1, -2) if transpose_k_heads else k, v]
+
+
+def nlp_create_qkv_heads_decode(
+    x: torch.Tensor, *, num_heads: int, num_kv_heads: int | None = None, **_: Any
+) -> list[torch.Tensor]:
+    """x [1, 1, B, (H + 2·KV)·hd] → q [1, B, H, hd], k and v [1, B, KV, hd].
+
+    Stands for ttnn.experimental.nlp_create_qkv_heads_decode (kernels of transformer/nlp_create_qkv_heads_decode).
+    """
+    groups = num_heads if num_kv_heads is None else num_kv_heads
+    _one, _one, users, width = x.shape
+    heads = x.reshape(1, users, num_heads + 2 * groups, width // (num_heads + 2 * groups))
+    return list(heads.split([num_heads, groups, groups], dim=2))
+
+
+def nlp_concat_heads(x: torch.Tensor, **_: Any) -> torch.Tensor:
+    """x [B, H, S, hd] → [B, 1, S, H·hd]. Stands for ttnn.experimental.nlp_concat_heads."""
+    batch, heads, tokens, head_dim = x.shape
+    return x.transpose(1, 2).reshape(batch, 1, tokens, heads * head_dim)
+
+
+def nlp_concat_heads_decode(x: torch.Tensor, *, num_heads: int, **_: Any) -> torch.Tensor:
+    """x [1, B, H padded, hd] → [1, 1, 32, H·hd]: rows beyond the B users are padding that the device counts as rows.
+
+    Stands for ttnn.experimental.nlp_concat_heads_decode (kernels of transformer/nlp_concat_heads_decode).
+    """
+    _one, users, _padded, head_dim = x.shape
+    rows = x[:, :, :num_heads].reshape(1, 1, users, num_heads * head_dim)
+    return torch.nn.functional.pad(rows, (0, 0, 0, -users % ttnn.TILE_SIZE))
+
+
+def rotary_embedding_hf(
+    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, is_decode_mode: bool = False, **_: Any
+) -> torch.Tensor:
+    """x·cos + rotate_half(x)·sin, rotate_half([a | b]) = [−b | a]; x [1, H, S, hd] with cos [1, 1, S, hd], or in decode
+    x [1, B, H, hd] with cos [1, B, 1, hd].
+
+    Stands for ttnn.experimental.rotary_embedding_hf (kernels of transformer/rotary_embedding_hf). [arXiv 2104.09864 eq 34]
+    """
+    if not is_decode_mode:
+        cos, sin = cos[..., : x.shape[-2], :], sin[..., : x.shape[-2], :]
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def paged_update_cache(
+    cache: torch.Tensor, x: torch.Tensor, *, update_idxs: Any = (), update_idxs_tensor: torch.Tensor | None = None,
+    page_table: torch.Tensor | None = None, **_: Any,
+) -> torch.Tensor:   # fmt: skip
+    """Write x [1, B, KV padded, hd] into the cache in place, user b's row at its own index; a negative index writes nothing.
+
+    The cache is [B, KV, C, hd], or [blocks, KV, block, hd] with page_table [B, blocks per user].
+    Stands for ttnn.experimental.paged_update_cache (kernels of paged_cache/update_cache).
+    """
+    indices = update_idxs if update_idxs_tensor is None else update_idxs_tensor.reshape(-1).tolist()
+    kv_heads, block = cache.shape[1], cache.shape[2]
+    for user, index in enumerate(indices):
+        if index < 0:
+            continue
+        slot, row = (user, index) if page_table is None else (int(page_table[user, index // block]), index % block)
+        cache[slot, :, row] = x[0, user, :kv_heads]
+    return cache
+
+
+def fill_cache(cache: torch.Tensor, x: torch.Tensor, batch_idx: int, *, update_idx: int = 0, **_: Any) -> torch.Tensor:
+    """Write x [1, KV, S, hd] into slot batch_idx of the cache [B, KV, C, hd] in place, from row update_idx on.
+
+    Stands for ttnn.fill_cache (kernels of kv_cache/update_cache).
+    """
+    cache[batch_idx, :, update_idx : update_idx + x.shape[-2]] = x[0]
+    return cache
+
+
+def reshape(x: torch.Tensor, shape: Any, padded_shape: Any = None, **_: Any) -> torch.Tensor:
+    """ttnn.reshape; with a padded shape too it reinterprets the rows of the last tile as logical rows or as padding."""
+    shape = tuple(shape)
+    if padded_shape is None:
+        return x.reshape(shape)
+    rows = shape[-2]
+    return x[..., :rows, :] if rows <= x.shape[-2] else torch.nn.functional.pad(x, (0, 0, 0, rows - x.shape[-2]))
+
+
+def typecast(x: torch.Tensor, *dtypes: Any, dtype: Any = None, **_: Any) -> torch.Tensor:
+    """ttnn.typecast: integers truncate towards zero; a floating target is left to the shadow's rounding."""
+    target = dtypes[-1] if dtypes else dtype
+    integer = target in (ttnn.uint8, ttnn.uint16, ttnn.uint32, ttnn.int32)
+    return x.to(torch.int64) if integer else x.to(torch.float32)
+
+
+def empty(shape: Any, *_: Any, **__: Any) -> torch.Tensor:
+    """ttnn.empty: whatever the memory held, shown as NaN so that a read of it is seen."""
+    return torch.full(tuple(shape), torch.nan)
+
+
+_E = ttnn.experimental
+MISSING: dict[Any, Golden] = {
+    _E.nlp_create_qkv_heads: nlp_create_qkv_heads,
+    _E.nlp_create_qkv_heads_decode: nlp_create_qkv_heads_decode,
+    _E.nlp_concat_heads: nlp_concat_heads,
+    _E.nlp_concat_heads_decode: nlp_concat_heads_decode,
+    _E.rotary_embedding_hf: rotary_embedding_hf,
+    _E.paged_update_cache: paged_update_cache,
+    ttnn.empty: empty,
+}
+# ttnn has goldens for these, but they round where the shadow wants float32, or know only part of the arguments.
+_INSTEAD: dict[Any, Golden] = {ttnn.fill_cache: fill_cache, ttnn.reshape: reshape, ttnn.typecast: typecast}
+# Operations that write their first argument in place.
+_IN_PLACE = frozenset({_E.paged_update_cache, ttnn.fill_cache})
+
+
+def attach_missing() -> None:
+    """Attach to ttnn the golden functions that it lacks; those it has are left alone."""
+    for operation, golden in MISSING.items():
+        if operation.golden_function is None:
+            ttnn.attach_golden_function(operation, golden)
+
+
+def golden_of(operation: Any) -> Golden:
+    """The golden function of an operation, or GoldenError."""
+    golden: Golden | None = _INSTEAD.get(operation) or operation.golden_function
+    if golden is None:
+        raise GoldenError(
+            f"{operation.python_fully_qualified_name} has no golden function, so its value is not known without hardware. "
+            "Attach one with ttnn.attach_golden_function(op, fn), or add it to ttt_testing.goldens with a test."
+        )
+    return golden
+
+
+def mutated_argument(operation: Any, args: tuple[Any, ...]) -> Any | None:
+    """The ttnn tensor that the operation writes in place, if it is one of those."""
+    return args[0] if operation in _IN_PLACE else None

@@ -1,0 +1,20 @@
+"""How close two tensors are."""
+
+from __future__ import annotations
+
+import torch
+
+
+def pcc(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Pearson correlation of all elements, in float64; 1 for equal tensors, also constant ones."""
+    a, b = actual.flatten().double(), expected.flatten().double()
+    if torch.equal(a, b):
+        return 1.0
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(a.norm() * b.norm())
+    return float(a @ b) / norm if norm else 0.0
+
+
+def max_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """max |actual − expected|."""
+    return float((actual.double() - expected.double()).abs().max())

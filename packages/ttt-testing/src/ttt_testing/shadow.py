@@ -1,0 +1,234 @@
+"""Values without hardware.
+
+Inside `shadow()` each ttnn operation first runs on the device, which validates it, builds its program and allocates its
+output; then its golden function computes the value on the host, once per chip. `ttnn.to_torch` and `ttt_hw.download`
+answer with those values, so a program does not notice that its device computes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import ttnn
+from numpy.typing import NDArray
+from ttt_core import GoldenError
+from ttt_hw import observe, source_of
+
+from ttt_testing.goldens import attach_missing, golden_of, mutated_argument
+from ttt_testing.rounding import round_to
+
+Rounding = Literal["none", "device"]
+Shards = list[torch.Tensor]   # one value per chip of the mesh, in row-major order
+
+# Operations whose result is not a function of values.
+_SILENT = frozenset({"ttnn.deallocate", "ttnn.synchronize_device"})
+
+
+@dataclass(slots=True)
+class _Entry:
+    tensor: Any   # kept so that its id stays its own; dropped as soon as nobody else holds it
+    shards: Shards
+
+
+class Values:
+    """What `shadow()` yields: the values of all live tensors, and counts of the operations that ran."""
+
+    def __init__(self, rounding: Rounding) -> None:
+        self.rounding = rounding
+        self.operations: Counter[str] = Counter()
+        self._entries: dict[int, _Entry] = {}
+        self._depth = 0
+
+    @property
+    def num_operations(self) -> int:
+        """Device operations that ttnn validated and a golden function gave a value."""
+        return self.operations.total()
+
+    def shards(self, tensor: Any) -> Shards:
+        """The value on each chip. Raises GoldenError for a tensor whose history the shadow did not see."""
+        return self._value(tensor, reader="values.shards")
+
+    def to_torch(self, tensor: Any) -> torch.Tensor:
+        """The value of a tensor that is the same on all chips (or of a single-chip mesh)."""
+        first, *others = self.shards(tensor)
+        if any(not torch.equal(first, other) for other in others):
+            raise GoldenError(
+                f"values.to_torch of a tensor {list(tensor.shape)} whose value differs between the chips of its mesh; "
+                "one value is wanted. Read them with values.shards(tensor), or gather the tensor first."
+            )
+        return first
+
+    def uploaded(self, tensor: Any, array: NDArray[np.generic], /) -> None:
+        """Part of ttt_hw's TransferObserver: an array entered the device."""
+        self._put(tensor, [_from_numpy(array)] * _num_chips(tensor))
+
+    def value(self, tensor: Any, /) -> NDArray[np.generic]:
+        """Part of ttt_hw's TransferObserver: an array leaves the device."""
+        return self.to_torch(tensor).numpy()
+
+    def call(self, operation: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation on the device, then compute its value; operations that it calls itself are its own affair."""
+        if self._depth:
+            return run(operation, *args, **kwargs)
+        self._sweep()
+        self._depth += 1
+        try:
+            output = run(operation, *args, **kwargs)
+            name: str = operation.python_fully_qualified_name
+            if name in _SILENT:
+                return output
+            if name == "ttnn.to_torch":
+                return self.to_torch(args[0] if args else kwargs["tensor"])
+            if name == "ttnn.from_torch":
+                self._put(output, [_widen(args[0] if args else kwargs["tensor"])] * _num_chips(output))
+                return output
+            self._compute(name, operation, args, kwargs, output)
+            return output
+        finally:
+            self._depth -= 1
+
+    def _compute(self, name: str, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        outputs = [tensor for tensor in _flatten(output) if isinstance(tensor, ttnn.Tensor)]
+        if not outputs:
+            return
+        golden = golden_of(operation)
+        target = mutated_argument(operation, args)
+        results: list[Sequence[torch.Tensor]] = []
+        for chip in range(_num_chips(outputs[0])):
+            chip_args = self._pick(args, chip, name)
+            chip_kwargs = self._pick({key: value for key, value in kwargs.items() if key not in _NOT_MATH}, chip, name)
+            result = golden(*chip_args, **chip_kwargs)
+            results.append(result if isinstance(result, (list, tuple)) else [result])
+            if target is None:
+                results[-1] = _unshare(results[-1], [*_flatten(chip_args), *_flatten(chip_kwargs)])
+        for index, tensor in enumerate(outputs):
+            shards = [_widen(result[index]) for result in results]
+            if tuple(shards[0].shape) != tuple(tensor.shape):
+                raise GoldenError(
+                    f"{name}: the device made {list(tensor.shape)} but its golden function made {list(shards[0].shape)}. "
+                    f"One of the two misreads the arguments; see {golden.__module__}.{golden.__qualname__}."
+                )
+            self._put(tensor, shards)
+            if target is not None and target is not tensor:
+                self._put(target, shards)
+        self.operations[name] += 1
+
+    def _put(self, tensor: Any, shards: Shards) -> None:
+        if self.rounding == "device":
+            shards = [round_to(shard, tensor.dtype) for shard in shards]
+        self._entries[id(tensor)] = _Entry(tensor, shards)
+
+    def _value(self, tensor: Any, reader: str) -> Shards:
+        entry = self._entries.get(id(tensor))
+        if entry is None:
+            source = source_of(tensor)
+            if source is None:
+                raise GoldenError(
+                    f"{reader} reads a tensor {list(tensor.shape)} {tensor.dtype} that has no value: it was made before "
+                    "shadow() opened, or by something other than a ttnn operation (an operator such as a + b, a method). "
+                    "Make it inside the context, with ttnn.from_torch, ttt_hw.upload or a ttnn operation such as ttnn.add."
+                )
+            self._put(tensor, [_from_numpy(source())] * _num_chips(tensor))
+            entry = self._entries[id(tensor)]
+        return entry.shards
+
+    def _pick(self, value: Any, chip: int, reader: str) -> Any:
+        """Arguments as one chip's golden sees them."""
+        if isinstance(value, ttnn.Tensor):
+            return self._value(value, reader)[chip]
+        if isinstance(value, ttnn.Shape):
+            return tuple(value)
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._pick(element, chip, reader) for element in value)
+        if isinstance(value, dict):
+            return {key: self._pick(element, chip, reader) for key, element in value.items()}
+        return value
+
+    def _sweep(self) -> None:
+        """Let go of tensors that only the shadow still holds, so that the allocator sees the program's own lifetimes."""
+        dead = [key for key, entry in self._entries.items() if sys.getrefcount(entry.tensor) <= _ONLY_OURS]
+        for key in dead:
+            del self._entries[key]
+
+
+# Arguments that say where and how to compute, not what. An output dtype is left to the rounding.
+_NOT_MATH = frozenset(
+    {"dtype", "output_dtype", "memory_config", "compute_kernel_config", "queue_id", "cq_id", "core_grid", "output_tensor"}
+)
+
+
+def _count_of_unheld() -> int:
+    entry = _Entry(object(), [])
+    return sys.getrefcount(entry.tensor)
+
+
+_ONLY_OURS = _count_of_unheld()
+_active: list[Values] = []
+
+
+@contextmanager
+def shadow(rounding: Rounding = "none") -> Iterator[Values]:
+    """Give every ttnn operation inside a value from its golden function.
+
+    rounding: "none" keeps float32 throughout and so checks the math; "device" rounds each result to its tensor's own dtype
+    (bfp8 and bfp4 by ttnn's own packing) and so shows what the chosen precisions cost.
+    Errors: GoldenError for an operation without a golden function, a golden whose shape differs from the device's, a tensor
+    whose value is not known.
+    """
+    if rounding not in ("none", "device"):
+        raise ValueError(f"shadow(rounding={rounding!r}): give 'none' (check the math) or 'device' (check the precision)")
+    if _active:
+        raise GoldenError("shadow() is open already; one shadow at a time. Close the outer one, or use the values it gave.")
+    attach_missing()
+    values = Values(rounding)
+    with ExitStack() as stack:
+        _active.append(values)
+        stack.callback(_active.clear)
+        stack.enter_context(observe(values))
+        for kind in (ttnn.decorators.FastOperation, ttnn.decorators.Operation):
+            run = kind.__call__
+            stack.callback(setattr, kind, "__call__", run)
+            kind.__call__ = _shadowed(values, run)
+        yield values
+
+
+def _shadowed(values: Values, run: Callable[..., Any]) -> Callable[..., Any]:
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        return values.call(operation, run, args, kwargs)
+
+    return call
+
+
+def _flatten(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for element in value.values() for leaf in _flatten(element)]
+    if isinstance(value, (list, tuple)):
+        return [leaf for element in value for leaf in _flatten(element)]
+    return [value]
+
+
+def _unshare(results: Sequence[torch.Tensor], inputs: list[Any]) -> list[torch.Tensor]:
+    """Copy results that are views of an input, so that writing a cache in place cannot change another tensor."""
+    storages = {value.untyped_storage().data_ptr() for value in inputs if isinstance(value, torch.Tensor)}
+    return [result.clone() if result.untyped_storage().data_ptr() in storages else result for result in results]
+
+
+def _widen(value: torch.Tensor) -> torch.Tensor:
+    return value.to(torch.float32) if value.is_floating_point() else value.to(torch.int64)
+
+
+def _from_numpy(array: NDArray[np.generic]) -> torch.Tensor:
+    wide = array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
+    return torch.from_numpy(np.ascontiguousarray(wide))
+
+
+def _num_chips(tensor: Any) -> int:
+    device = tensor.device()
+    return int(device.get_num_devices()) if device is not None else 1

@@ -1,0 +1,110 @@
+"""Weights that reach the device when they are first used."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from ttt_core import WeightError
+from ttt_hw import Array, DType, TensorLayout, board_of, forget_source, remember_source, to_host_tensor
+from ttt_shard_dsl import memory_config
+
+Float32 = NDArray[np.float32]
+
+
+class Source(Protocol):
+    """Something with a shape that can be read when needed; `StoredTensor` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def read(self) -> Array: ...
+
+
+class ArraySource:
+    """An array in memory as a source."""
+
+    def __init__(self, array: Array, name: str) -> None:
+        self.name = name
+        self.shape = tuple(array.shape)
+        self._array = array
+
+    def read(self) -> Array:
+        return self._array
+
+
+def as_source(weight: Source | Array, *, shape: tuple[int, ...], name: str) -> Source:
+    """`weight` as a source, its shape checked. Raises WeightError with the name, the shape found and the one wanted."""
+    source: Source = ArraySource(weight, name) if isinstance(weight, np.ndarray) else weight
+    if tuple(source.shape) != shape:
+        raise WeightError(
+            f"{source.name} has shape {list(source.shape)}, but {list(shape)} is wanted for {name}. "
+            "The config and the weights do not belong together."
+        )
+    return source
+
+
+class LazyWeight:
+    """A device tensor built from sources on first use, in the dtype and layout of the plan.
+
+    `build` makes the tensor's float32 values from the sources' float32 values; it runs for each conversion, so that the
+    host keeps no copy. A value shadow reads `host()`, the exact values, whatever dtype the device holds.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        build: Callable[..., Float32],
+        *,
+        shape: tuple[int, ...],
+        dtype: DType,
+        device: Any,
+        placement: str,
+        layout: TensorLayout = "tile",
+    ) -> None:
+        self.name = " + ".join(source.name for source in sources) or build.__name__
+        self.shape = shape
+        self.dtype = dtype
+        self._sources = tuple(sources)
+        self._build = build
+        self._layout: TensorLayout = layout
+        self._device = device
+        self._placement = placement
+        self._tensor: Any = None
+
+    @property
+    def tensor(self) -> Any:
+        """The device tensor, converted and copied on first use."""
+        if self._tensor is None:
+            placed = memory_config(
+                self._placement, shape=self.shape, device=board_of(self._device), dtype=self.dtype, tiled=self._layout == "tile"
+            )
+            self._tensor = to_host_tensor(self.host(), dtype=self.dtype, layout=self._layout).to(self._device, placed)
+            weakref.finalize(self, forget_source, remember_source(self._tensor, _weakly(self)))
+        return self._tensor
+
+    def host(self) -> Float32:
+        """The float32 values, read and built anew."""
+        values = self._build(*(np.asarray(source.read(), dtype=np.float32) for source in self._sources))
+        if values.shape != self.shape:
+            raise WeightError(f"{self.name} was built with shape {list(values.shape)}, but {list(self.shape)} was declared.")
+        return values
+
+    def __repr__(self) -> str:
+        return f"LazyWeight({self.name}, {list(self.shape)}, {self.dtype}, {'on device' if self._tensor is not None else 'not yet read'})"
+
+
+def _weakly(weight: LazyWeight) -> Callable[[], Float32]:
+    """`weight.host` without keeping the weight alive; the entry is forgotten when the weight dies."""
+    reference = weakref.ref(weight)
+
+    def host() -> Float32:
+        alive = reference()
+        assert alive is not None
+        return alive.host()
+
+    return host
