@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import prod
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
+
 from ttt_shard_dsl import CoreRange, Device, Geometry, LayoutError, Placement, parse
 
 N150 = Device((8, 8), 12, 1_393_312, 1_072_693_184)
@@ -118,6 +119,7 @@ TEXTS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 3000), st.integers(1, 3000), st.booleans(), st.none() | st.integers(1, 400))
 def test_shards_cover_the_tensor_without_a_spare_one(
     text: str, rows: int, width: int, tiled: bool, block: int | None

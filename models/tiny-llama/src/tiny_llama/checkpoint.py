@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from tiny_llama.errors import InputError
 from tiny_llama.task import held_out
@@ -24,8 +25,8 @@ def require_free(out: Path) -> None:
     if not parent.is_dir():
         raise InputError(f"{out} cannot be written: {parent} is not a directory. Make it first.")
     try:
-        with tempfile.TemporaryDirectory(dir=parent, prefix=_SCRATCH_PREFIX):
-            pass
+        with tempfile.TemporaryDirectory(dir=parent, prefix=_SCRATCH_PREFIX) as scratch:
+            Path(scratch, out.absolute().name).mkdir()
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}. Name another directory.") from error
 
@@ -56,6 +57,8 @@ def load(directory: Path, dtype: torch.dtype) -> tuple[LlamaForCausalLM, PreTrai
             f"{directory} is not a checkpoint: it has no {', '.join(missing)}. "
             "Name a directory that python -m tiny_llama.train wrote."
         )
+    logging.set_verbosity(logging.CRITICAL)  # what is wrong is told once, by the error below
+    logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)

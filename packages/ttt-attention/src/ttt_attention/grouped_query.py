@@ -20,6 +20,7 @@ from ttt_hw import (
 from ttt_shard_dsl import memory_config
 from ttt_weights import Float32, LazyWeight, Source, as_source
 
+from ttt_attention.cache import ContiguousKVCache
 from ttt_attention.heads import TILE, pack_output, pack_projection, padded_head_dim
 from ttt_attention.rotary import Rotary
 from ttt_attention.spec import AttentionSpec
@@ -56,8 +57,9 @@ class GroupedQueryAttention:
         rotary: Rotary | None = None,
     ) -> None:
         self.spec = spec
-        self.cache_dtype = cache_dtype
+        self.cache_dtype: DType = cache_dtype
         self.rotary = rotary or Rotary(spec.rope, head_dim=spec.head_dim, context=spec.max_context, device=device)
+        self._device = device
         self._board = board_of(device)
         hidden, head_dim = spec.hidden_dim, spec.head_dim
         rows, kv_rows = spec.num_heads * head_dim, spec.num_kv_heads * head_dim
@@ -102,6 +104,13 @@ class GroupedQueryAttention:
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         return (self.qkv, self.output, *self.rotary.weights)
+
+    def allocate_cache(self, *, users: int, context: int) -> ContiguousKVCache:
+        """A zeroed cache for `context` tokens, rounded up to whole tiles, in the dtype that this block was given."""
+        rounded = -(-context // TILE) * TILE
+        return ContiguousKVCache.allocate(
+            self.spec, users=users, context=rounded, device=self._device, dtype=self.cache_dtype
+        )
 
     def prefill_forward(
         self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None

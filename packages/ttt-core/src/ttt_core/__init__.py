@@ -13,6 +13,7 @@ from ttt_core.errors import (
 )
 from ttt_core.protocols import (
     Attention as Attention,
+    Cached as Cached,
     CausalLM as CausalLM,
     Embedding as Embedding,
     FeedForward as FeedForward,
@@ -23,10 +24,13 @@ from ttt_core.protocols import (
     Mode as Mode,
     Norm as Norm,
     Tensor as Tensor,
+    Weight as Weight,
+    Weighted as Weighted,
 )
 
 __all__ = [
     "Attention",
+    "Cached",
     "CausalLM",
     "DeviceError",
     "Embedding",
@@ -45,5 +49,7 @@ __all__ = [
     "Tensor",
     "TttError",
     "UnsupportedOnDevice",
+    "Weight",
     "WeightError",
+    "Weighted",
 ]

@@ -25,7 +25,10 @@ class Tensor(Protocol):
 
 @runtime_checkable
 class KVCache(Protocol):
-    """Keys and values of one layer, [users, kv_heads, context, head_dim]; `user` is the slot that a prefill fills."""
+    """Keys and values of one layer, [users, kv_heads, context, head_dim]; `user` is the slot that a prefill fills.
+
+    `for_user` is the same memory with prefill writing to another slot.
+    """
 
     @property
     def keys(self) -> Tensor: ...
@@ -33,6 +36,30 @@ class KVCache(Protocol):
     def values(self) -> Tensor: ...
     @property
     def user(self) -> int: ...
+    def for_user(self, user: int, /) -> KVCache: ...
+
+
+@runtime_checkable
+class Cached(Protocol):
+    """Something with a KV cache of its own: an attention, a layer."""
+
+    def allocate_cache(self, *, users: int, context: int) -> KVCache: ...
+
+
+@runtime_checkable
+class Weight(Protocol):
+    """A weight that reaches the device when `tensor` is first read."""
+
+    @property
+    def tensor(self) -> Tensor: ...
+
+
+@runtime_checkable
+class Weighted(Protocol):
+    """Something with weights, each once."""
+
+    @property
+    def weights(self) -> Sequence[Weight]: ...
 
 
 @runtime_checkable

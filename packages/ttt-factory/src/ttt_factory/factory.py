@@ -13,12 +13,11 @@ from ttt_embedding import LMHead, TokenEmbedding
 from ttt_ffn import SwiGLU
 from ttt_hw import DType
 from ttt_norm import RMSNorm
-from ttt_patterns import DecoderLayer
+from ttt_patterns import DecoderLayer, DecoderModel
 from ttt_weights import Checkpoint, Source
 
 from ttt_factory.families import FAMILIES, WeightNames
 from ttt_factory.huggingface import read_config, spec_of_config
-from ttt_factory.model import DecoderModel
 from ttt_factory.spec import ModelSpec
 
 
@@ -99,21 +98,15 @@ class ModelFactory:
             spec.head, used[names.embedding if spec.head.tied else names.head], device=device, dtype=weight_dtype
         )
         used.finish(names, tied=spec.head.tied)
-        blocks = [embedding, *rotaries.values(), *(block for layer in layers for block in _blocks(layer)), final_norm, head]
         return DecoderModel(
-            spec,
             embedding=embedding,
             layers=layers,
             final_norm=final_norm,
             head=head,
-            weights=tuple({id(weight): weight for block in blocks for weight in block.weights}.values()),
+            vocab_size=spec.vocab_size,
+            max_context=spec.max_context,
             device=device,
-            cache_dtype=cache_dtype,
         )
-
-
-def _blocks(layer: DecoderLayer) -> tuple[Any, ...]:
-    return layer.attention, layer.ffn, layer.attention_norm, layer.ffn_norm
 
 
 class _UsedWeights:

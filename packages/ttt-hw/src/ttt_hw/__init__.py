@@ -11,7 +11,7 @@ from ttt_hw.attention import (
 )
 from ttt_hw.catalogue import Board as Board, Chip as Chip, board as board, board_of as board_of
 from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
-from ttt_hw.errors import translate as translate
+from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
 from ttt_hw.matmul import (
     BcastMatmul as BcastMatmul,
     MatmulRequest as MatmulRequest,
@@ -45,6 +45,7 @@ __all__ = [
     "FlashAttention",
     "HostSource",
     "MatmulRequest",
+    "OutOfMemory",
     "PlannedMatmul",
     "TensorLayout",
     "board",

@@ -177,8 +177,8 @@ def _compare(record: Board, mesh_device: Any) -> None:
     ):
         if recorded != reported:
             raise DeviceError(
-                f"The device opened as {record.name} reports the {what} {reported}; its record says {recorded}. "
-                "Layouts made for the record would not fit: open the device by its own name, or report the difference."
+                f"The open device reports the {what} {reported}; the record of {record.name} says {recorded}. "
+                "Layouts made for the record would not fit: open the board by its own name, or report the difference."
             )
 
 

@@ -64,47 +64,42 @@ RULES = (
         error=UnsupportedOnDevice,
         advice="Use another op, or convert the tensor's dtype or layout first.",
     ),
-    Rule(
-        pattern=r"TT_(FATAL|THROW)",
-        error=PlacementError,
-        advice="Change the program config, the memory config or the arguments as the message says.",
-    ),
 )
 
 _WHOLE = re.compile(r"TT_(?:FATAL|THROW) @ [^\n]*\ninfo:\n(?P<sentence>.*?)\s*(?:\nbacktrace:.*)?", re.DOTALL)
 
 
 def sentence(error: RuntimeError) -> str:
-    """What ttnn says in its own words, without source lines and backtrace."""
+    """What ttnn says in its own words, on one line, without source lines and backtrace."""
     whole = _WHOLE.fullmatch(str(error))
     return " ".join((whole["sentence"] if whole else str(error)).split()).rstrip(".")
 
 
 def translate(error: RuntimeError, *, where: str) -> TttError:
-    """The error of ttt for a RuntimeError of ttnn, which becomes its `__cause__`. `where` names the op and the block.
+    """The error of ttt for a RuntimeError of ttnn, which becomes its `__cause__`; `where` names the op and the block.
 
-    Write `raise translate(error, where=...) from error`. Errors of ttt are returned as they are; a RuntimeError that is
-    not ttnn's becomes a plain TttError.
+    Write `raise translate(error, where=...) from error`. What no rule knows is a PlacementError if a check of ttnn
+    failed, else a plain TttError. Errors of ttt, some of which are RuntimeErrors, are returned as they are.
     """
     if isinstance(error, TttError):
         return error
-    said = sentence(error)
-    translated: TttError
-    for rule in RULES:
-        found = re.search(rule.pattern, said) or re.match(rule.pattern, str(error))
-        if not found:
-            continue
-        message = f"{where}: {said}. {rule.advice}"
-        if issubclass(rule.error, OutOfMemory):
-            groups = found.groupdict()
-            memory: Memory = "DRAM" if groups.get("memory") == "DRAM" else "L1"
-            translated = rule.error(
-                message, memory=memory, wanted=int(groups["wanted"]), available=int(groups["available"])
-            )
-        else:
-            translated = rule.error(message)
-        break
-    else:
-        translated = TttError(f"{where}: {said}.")
+    translated = _translated(error, where)
     translated.__cause__ = error
     return translated
+
+
+def _translated(error: RuntimeError, where: str) -> TttError:
+    said = sentence(error)
+    for rule in RULES:
+        found = re.search(rule.pattern, said)
+        if found is None:
+            continue
+        message = f"{where}: {said}. {rule.advice}"
+        if not issubclass(rule.error, OutOfMemory):
+            return rule.error(message)
+        numbers = found.groupdict()
+        memory: Memory = "DRAM" if numbers.get("memory") == "DRAM" else "L1"
+        return rule.error(message, memory=memory, wanted=int(numbers["wanted"]), available=int(numbers["available"]))
+    if _WHOLE.fullmatch(str(error)):
+        return PlacementError(f"{where}: {said}. Change the config, the layout or the arguments that it names.")
+    return TttError(f"{where}: {said}.")

@@ -1,6 +1,7 @@
 """Transformer layers composed from blocks by Protocol."""
 
 from ttt_patterns.decoder import DecoderLayer as DecoderLayer
+from ttt_patterns.model import DecoderModel as DecoderModel
 from ttt_patterns.spec import LayerSpec as LayerSpec
 
-__all__ = ["DecoderLayer", "LayerSpec"]
+__all__ = ["DecoderLayer", "DecoderModel", "LayerSpec"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ttnn
-from ttt_core import Attention, FeedForward, KVCache, Norm, Tensor
+from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
+
+from ttt_patterns.parts import weights_of
 
 
 class DecoderLayer:
@@ -18,6 +20,19 @@ class DecoderLayer:
         self.ffn = ffn
         self.attention_norm = attention_norm
         self.ffn_norm = ffn_norm
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        return weights_of(self.attention, self.ffn, self.attention_norm, self.ffn_norm)
+
+    def allocate_cache(self, *, users: int, context: int) -> KVCache:
+        """The attention's cache. Raises SpecError for an attention that keeps none."""
+        if not isinstance(self.attention, Cached):
+            raise SpecError(
+                f"{type(self.attention).__name__} has no allocate_cache, so this layer cannot decode. "
+                "Add it (ttt_core.Cached), or make the caches yourself and pass them to the forwards."
+            )
+        return self.attention.allocate_cache(users=users, context=context)
 
     def prefill_forward(
         self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None

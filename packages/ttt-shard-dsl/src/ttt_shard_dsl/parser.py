@@ -244,7 +244,7 @@ class _Reader:
         flags = {"col": False, "contiguous": False}
         while self.take(":"):
             flag_start = self.start
-            flag = self.name("an order of cores", "allowed: :col, :contiguous")
+            flag = self.name("an order of cores", "allowed: col, contiguous")
             if flag not in flags:
                 self.fail(f"'{flag}' is not an order of cores", self.seen(flag_start), nearest(flag, tuple(flags)))
             if flags[flag] or (flag == "col" and flags["contiguous"]):

@@ -42,7 +42,12 @@ def resolve_shards(
     ranges = _check_ranges(spec, device.grid)
     if not local:
         if ranges:
-            fail(spec, ("cores",), "'on' gives cores but no dim is split over them", "nearest valid: one dim @core")
+            fail(
+                spec,
+                ("cores",),
+                "'on' gives cores but no dim is split over them",
+                "allowed: one dim @core, or no cores",
+            )
         return Shards("interleaved")
     for part in local:
         if (part.axis == "bank") != (memory == "dram"):
@@ -57,7 +62,7 @@ def resolve_shards(
     unit = TILE if tiled else alignment_elements
     by_axis = {part.axis: part for part in local}
 
-    if len(local) == 2 and set(by_axis) == {"core.x", "core.y"}:
+    if set(by_axis) == {"core.x", "core.y"} and len({part.first for part in local}) == len(local) == 2:
         return _block(spec, extents, by_axis, ranges, device.grid, unit, tiled)
     if len(local) > 1 or local[0].axis not in ("core", "bank"):
         names = " and ".join(f"{part.dim.label}{part.place}" for part in local)
@@ -141,7 +146,7 @@ def _cut_height(spec: Spec, extents: Extents, part: Local, available: int, tiled
                 spec,
                 part.path,
                 f"{part.dim.label}@{part.axis} takes the {chip[before]} of dim {before} apart",
-                "nearest valid: group the two, as (a b)@core, or split the dim before",
+                "allowed: dims of 1 before it, or a group, as (a b)@core",
             )
     if part.last == len(chip) - 2:
         rows = prod(padded[part.first : part.last + 1])

@@ -19,7 +19,7 @@ import torch
 import ttnn
 from numpy.typing import NDArray
 from ttt_core import GoldenError
-from ttt_hw import observe, source_of
+from ttt_hw import observe, source_of, translate
 
 from ttt_testing.goldens import attach_missing, golden_of, mutated_argument
 from ttt_testing.rounding import round_to
@@ -80,8 +80,8 @@ class Values:
         self._sweep()
         self._depth += 1
         try:
-            output = run(operation, *args, **kwargs)
             name: str = operation.python_fully_qualified_name
+            output = _validated(name, run, operation, args, kwargs)
             if name in _SILENT:
                 return output
             if name == "ttnn.to_torch":
@@ -199,6 +199,15 @@ def shadow(rounding: Rounding = "none") -> Iterator[Values]:
         yield values
 
 
+def _validated(
+    name: str, run: Callable[..., Any], operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        return run(operation, *args, **kwargs)
+    except RuntimeError as error:
+        raise translate(error, where=name) from error
+
+
 def _shadowed(values: Values, run: Callable[..., Any]) -> Callable[..., Any]:
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         return values.call(operation, run, args, kwargs)
@@ -225,8 +234,9 @@ def _widen(value: torch.Tensor) -> torch.Tensor:
 
 
 def _from_numpy(array: NDArray[np.generic]) -> torch.Tensor:
-    wide = array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
-    return torch.from_numpy(np.ascontiguousarray(wide))
+    """A torch tensor of its own memory: the array may be read-only, as mapped files are, or change later."""
+    wide = np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32
+    return torch.from_numpy(np.array(array, dtype=wide, order="C"))
 
 
 def _num_chips(tensor: Any) -> int:

@@ -56,7 +56,9 @@ def _variables(board: Board) -> dict[str, str | None]:
         "TT_METAL_CACHE": str(root.parent / "kernels"),
         "TT_METAL_LOGS_PATH": str(scratch),  # else a folder generated/ appears where the user works
         "TT_METAL_SIMULATOR": None,
-        "TMPDIR": str(scratch),  # Open MPI, which ttnn starts, leaves folders there
+        # Open MPI, which ttnn starts and never ends, leaves folders in the temp folder and segments of shared memory.
+        "TMPDIR": str(scratch),
+        "OMPI_MCA_btl": "self",
     }
     if not any(name in os.environ for name in LOGGER_SETTINGS):
         # ttnn prints each failed check to stdout before it raises it; a program that tries configs or prints JSON wants

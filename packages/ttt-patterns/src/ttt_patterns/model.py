@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import ttnn
-from ttt_attention import ContiguousKVCache
-from ttt_core import Embedding, Head, KVCache, Layer, LogitRows, Norm, ShapeError, Tensor
+from ttt_core import Embedding, Head, KVCache, LogitRows, Norm, ShapeError, Tensor, Weight
 from ttt_hw import DType, upload
-from ttt_weights import LazyWeight
 
-from ttt_factory.spec import ModelSpec
+from ttt_patterns.decoder import DecoderLayer
+from ttt_patterns.parts import weights_of
 
 TILE = 32
 
@@ -26,42 +25,30 @@ class DecoderModel:
 
     def __init__(
         self,
-        spec: ModelSpec,
         *,
         embedding: Embedding,
-        layers: Sequence[Layer],
+        layers: Sequence[DecoderLayer],
         final_norm: Norm,
         head: Head,
-        weights: Sequence[LazyWeight],
+        vocab_size: int,
+        max_context: int,
         device: Any,
-        cache_dtype: DType = "bfloat8_b",
     ) -> None:
-        self.spec = spec
         self.embedding = embedding
         self.layers = tuple(layers)
         self.final_norm = final_norm
         self.head = head
-        self.weights = tuple(weights)
-        self.device = device
-        self.cache_dtype: DType = cache_dtype
+        self.vocab_size = vocab_size
+        self.max_context = max_context
+        self._device = device
 
     @property
-    def vocab_size(self) -> int:
-        return self.spec.vocab_size
+    def weights(self) -> tuple[Weight, ...]:
+        return weights_of(self.embedding, *self.layers, self.final_norm, self.head)
 
-    @property
-    def max_context(self) -> int:
-        return self.spec.max_context
-
-    def allocate_cache(self, *, users: int, context: int) -> tuple[ContiguousKVCache, ...]:
+    def allocate_cache(self, *, users: int, context: int) -> tuple[KVCache, ...]:
         """One zeroed cache a layer, for `context` tokens rounded up to whole tiles."""
-        rounded = -(-context // TILE) * TILE
-        return tuple(
-            ContiguousKVCache.allocate(
-                layer.attention, users=users, context=rounded, device=self.device, dtype=self.cache_dtype
-            )
-            for layer in self.spec.layers
-        )
+        return tuple(layer.allocate_cache(users=users, context=context) for layer in self.layers)
 
     def prefill_forward(
         self,
@@ -82,7 +69,7 @@ class DecoderModel:
         if len(lengths) != len(prompts) or not all(1 <= length <= tokens for length in lengths):
             raise ShapeError(f"lengths {lengths} for ids [{len(prompts)}, {tokens}]; one length from 1 to {tokens} a prompt.")
         hidden = [
-            self._hidden(prompt, None if cache is None else [layer.for_user(user) for layer in cache])   # type: ignore[attr-defined]
+            self._hidden(prompt, None if cache is None else [layer.for_user(user) for layer in cache])
             for user, prompt in enumerate(prompts)
         ]
         if logits == "all":
@@ -103,7 +90,7 @@ class DecoderModel:
     def _hidden(self, ids: Tensor, cache: Sequence[KVCache] | None) -> Tensor:
         """ids [1, S] on the device, S whole tiles → the last layer's output [1, 1, S, D]."""
         positions = upload(
-            np.arange(ids.shape[-1], dtype=np.int32)[None], self.device, dtype="int32", layout="row_major"
+            np.arange(ids.shape[-1], dtype=np.int32)[None], self._device, dtype="int32", layout="row_major"
         )
         x = self.embedding.prefill_forward(ids)
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
@@ -126,7 +113,7 @@ class DecoderModel:
         if isinstance(values, ttnn.Tensor):
             return values
         array = np.asarray(values).reshape(shape).astype(dtype)
-        return upload(array, self.device, dtype=dtype, layout="row_major")
+        return upload(array, self._device, dtype=dtype, layout="row_major")
 
 
 def _slice_rows(x: Tensor, start: int, stop: int) -> Tensor:

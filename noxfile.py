@@ -1,0 +1,60 @@
+"""The checks of this repository: `uv run nox` runs them all, `uv run nox -s NAME` one, `uv run nox --list` names them.
+
+They run in the project's own environment, the one that `uv run` makes.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.stop_on_first_error = True
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and likely mistakes (ruff)."""
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Who may import whom (import-linter)."""
+    session.run("lint-imports")
+
+
+@nox.session
+def deps(session: nox.Session) -> None:
+    """Every package declares what it imports and imports what it declares (deptry)."""
+    for pyproject in sorted(Path("packages").glob("*/pyproject.toml")):
+        session.run("deptry", "--config", str(pyproject), str(pyproject.parent / "src"))
+
+
+@nox.session
+def pip_check(session: nox.Session) -> None:
+    """The version ranges of all packages hold; a uv workspace ignores those between siblings."""
+    session.run("uv", "pip", "check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict over packages, models and tools."""
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests; `nox -s tests -- packages/ttt-norm -k rms` some."""
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Every wheel in an empty environment; `nox -s wheels -- ttt-norm --python 3.10` some."""
+    session.run("python", "-m", "tools.wheels", *session.posargs)
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """New versions for constraints.txt; `nox -s lock -- --upgrade` the newest of all."""
+    session.run("python", "-m", "tools.lock", *session.posargs)

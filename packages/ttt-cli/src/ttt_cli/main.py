@@ -1,0 +1,59 @@
+"""The command `ttt`. Every subcommand comes from a package's entry point in the group `ttt.commands`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+
+from cyclopts import App, CycloptsError, UnknownCommandError
+from ttt_core import TttError
+
+GROUP = "ttt.commands"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code: 2, with one paragraph on stderr, for anything the user can mend."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {entry.name: entry for entry in entry_points(group=GROUP)}
+    try:
+        result = _app(commands, tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail(_usage(error, commands, tokens))
+    except TttError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("Interrupted.", 130)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)   # packages without ttt-core mark the errors that a user can mend so
+        if code is None:
+            raise
+        return _fail(str(error), code)
+    return result if isinstance(result, int) else 0
+
+
+def _app(commands: dict[str, EntryPoint], tokens: list[str]) -> App:
+    """The program; it loads only the subcommand that is asked for, or all of them to list them."""
+    app = App(name="ttt", help="Transformer models for Tenstorrent devices, checked without one.", version=version("ttt-cli"))
+    wanted = [commands[tokens[0]]] if tokens and tokens[0] in commands else list(commands.values())
+    for entry in sorted(wanted, key=lambda entry: entry.name):
+        app.command(entry.load(), name=entry.name)
+    return app
+
+
+def _usage(error: CycloptsError, commands: dict[str, EntryPoint], tokens: list[str]) -> str:
+    known = ", ".join(sorted(commands)) or "none, no package with commands is installed"
+    if isinstance(error, UnknownCommandError):
+        return f"ttt: unknown command {tokens[0]!r}. The commands are: {known}. `ttt --help` describes them."
+    command = next((name for name in commands if name in (error.command_chain or ())), "")
+    return f"ttt {command}: {_one_line(error)} `ttt {command} --help` lists what it takes.".replace("  ", " ")
+
+
+def _one_line(error: CycloptsError) -> str:
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+def _fail(paragraph: str, code: int = 2) -> int:
+    print(paragraph, file=sys.stderr)
+    return code
