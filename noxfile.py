@@ -3,6 +3,7 @@
 They run in the project's own environment, the one that `uv run` makes.
 """
 
+import os
 from pathlib import Path
 
 import nox
@@ -33,7 +34,7 @@ def deps(session: nox.Session) -> None:
 @nox.session
 def pip_check(session: nox.Session) -> None:
     """The version ranges of all packages hold; a uv workspace ignores those between siblings."""
-    session.run("uv", "pip", "check")
+    session.run(os.environ.get("UV", "uv"), "pip", "check")
 
 
 @nox.session

@@ -20,9 +20,8 @@ from packaging.requirements import Requirement
 from tools.workspace import ROOT
 
 UV = os.environ.get("UV", "uv")
-EXPORT = (
-    "export --quiet --frozen --no-hashes --no-annotate --no-header --no-emit-workspace --all-packages --all-extras --all-groups"
-)
+EXPORT = "export --quiet --frozen --no-hashes --no-annotate --no-header --no-emit-workspace"
+EVERYTHING = "--all-packages --all-extras --all-groups"
 HEADER = "# Every distribution of the development environment; written by `nox -s lock`.\n"
 SPLIT = "3.12"   # ttnn has wheels for CPython 3.10 and 3.12; what 3.10 cannot have newest has two lines
 LINUX = {
@@ -51,7 +50,8 @@ def resolve(root: Path, arguments: Sequence[str]) -> str:
 
 def export(root: Path) -> str:
     """The versions in `root`'s uv.lock as requirements."""
-    return subprocess.run([UV, *EXPORT.split()], cwd=root, check=True, capture_output=True, text=True).stdout
+    command = [UV, *EXPORT.split(), *EVERYTHING.split()]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 
 
 def constraints(exported: str) -> list[str]:

@@ -34,7 +34,7 @@ WORKERS = 2
 TIMEOUT = 300   # seconds for one command
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TEST_FILE = re.compile(r"(^|/)(tests?/|test_[^/]*\.py$|[^/]*_test\.py$|conftest\.py$)")
-NO_TORCH = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None and 'torch is installed')"
+NO_TORCH = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is not None and 'torch is installed')"
 T = TypeVar("T")
 
 
@@ -58,7 +58,8 @@ def check_wheel(wheel: Path, module: str) -> None:
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         headers = HeaderParser().parsestr(archive.read(metadata).decode())
     problems = []
-    if foreign := sorted({top for name in names if (top := name.split("/")[0]) != module and not top.endswith(".dist-info")}):
+    tops = {name.split("/")[0] for name in names}
+    if foreign := sorted(top for top in tops if top != module and not top.endswith(".dist-info")):
         problems.append(f"has {', '.join(foreign)} beside {module}")
     if f"{module}/py.typed" not in names:
         problems.append(f"has no {module}/py.typed")
@@ -161,7 +162,7 @@ def main() -> int:
             return 1
 
         def wheels_for(names: Iterable[str]) -> list[Path]:
-            return [wheels[f"build {name}"] for name in sorted({wheel for name in names for wheel in needs(name, among)})]
+            return [wheels[f"build {name}"] for name in sorted(set().union(*(needs(name, among) for name in names)))]
 
         jobs: dict[str, Callable[[], None]] = {}
         if together := [name for name in TOGETHER if name in chosen]:

@@ -32,8 +32,8 @@ class Package:
     @property
     def requirements(self) -> list[Requirement]:
         """Those of the package and of its extras."""
-        extras = self.project.get("optional-dependencies", {}).values()
-        return [Requirement(text) for text in [*self.project["dependencies"], *(text for extra in extras for text in extra)]]
+        tables = [self.project["dependencies"], *self.project.get("optional-dependencies", {}).values()]
+        return [Requirement(text) for table in tables for text in table]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -55,5 +55,6 @@ def needs(name: str, among: dict[str, Package]) -> list[str]:
         package = among[pending.pop()]
         if package.name not in seen:
             seen.add(package.name)
-            pending += [wanted for text in package.project["dependencies"] if (wanted := Requirement(text).name) in among]
+            direct = (Requirement(text).name for text in package.project["dependencies"])
+            pending += [wanted for wanted in direct if wanted in among]
     return sorted(seen)

@@ -42,8 +42,9 @@ class Family:
 UNUSED_EVERYWHERE = frozenset(
     {
         "_attn_implementation_autoset", "_name_or_path", "architectures", "attention_dropout", "auto_map", "bos_token_id",
-        "dtype", "eos_token_id", "initializer_range", "model_type", "pad_token_id", "pretraining_tp", "torch_dtype",
-        "transformers_version", "use_cache", "unk_token_id",
+        "dtype", "eos_token_id", "id2label", "initializer_range", "label2id", "model_type", "output_attentions",
+        "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "torch_dtype",
+        "transformers_version", "unk_token_id", "use_cache",
     }
 )   # fmt: skip
 

@@ -147,9 +147,11 @@ class _Reader:
 def _rope(reader: _Reader) -> RopeSpec:
     """transformers 5 writes rope_parameters; older files have rope_theta and rope_scaling."""
     theta, old = reader.get("rope_theta"), reader.get("rope_scaling")
-    parameters = reader.get("rope_parameters") or {"rope_theta": theta, **(old or {})}
-    if not isinstance(parameters, Mapping):
-        raise SpecError(f"{CONFIG_FILE}: rope_parameters is {parameters!r}, a JSON object is wanted.")
+    new = reader.get("rope_parameters")
+    for key, value in (("rope_parameters", new), ("rope_scaling", old)):
+        if value is not None and not isinstance(value, Mapping):
+            raise SpecError(f"{CONFIG_FILE}: {key} is {value!r}, a JSON object is wanted.")
+    parameters = new or old or {}
     theta = parameters.get("rope_theta") or theta or 10_000.0
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind not in ROPE_TYPES:

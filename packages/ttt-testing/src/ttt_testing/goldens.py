@@ -1,6 +1,7 @@
 """Golden functions that ttnn lacks, or that must behave differently here.
 
-Each stands for one ttnn operation: same arguments, torch tensors in place of ttnn ones, the value that the kernel computes.
+Each stands for one ttnn operation: arguments of the same names, torch tensors in place of ttnn ones, the value that the
+kernel computes. An argument that a golden does not know is a TypeError: it might change the value.
 Letters: B users, H query heads, KV key-value heads, S tokens, C context, hd head dim.
 """
 
@@ -17,15 +18,15 @@ Golden = Callable[..., Any]
 
 
 def nlp_create_qkv_heads(
-    x: torch.Tensor, kv: torch.Tensor | None = None, *, num_heads: int, num_kv_heads: int | None = None,
-    transpose_k_heads: bool = True, **_: Any,
+    input: torch.Tensor, input_kv: torch.Tensor | None = None, *, num_heads: int, num_kv_heads: int | None = None,
+    transpose_k_heads: bool = True,
 ) -> list[torch.Tensor]:   # fmt: skip
-    """x [B, 1, S, (H + 2·KV)·hd], columns q | k | v → q [B, H, S, hd], k and v [B, KV, S, hd]; k as [.., hd, S] if transposed.
+    """input [B, 1, S, (H + 2·KV)·hd], columns q | k | v → q [B, H, S, hd], k and v [B, KV, S, hd]; k as [.., hd, S] if
+    transposed. With input_kv, input has the columns q and input_kv k | v.
 
     Stands for ttnn.experimental.nlp_create_qkv_heads (kernels of transformer/nlp_create_qkv_heads).
     """
-    if kv is not None:
-        x = torch.cat([x, kv], -1)
+    x = input if input_kv is None else torch.cat([input, input_kv], -1)
     groups = num_heads if num_kv_heads is None else num_kv_heads
     batch, _one, tokens, width = x.shape
     heads = x.reshape(batch, tokens, -1, width // (num_heads + 2 * groups)).transpose(1, 2)
@@ -34,42 +35,43 @@ def nlp_create_qkv_heads(
 
 
 def nlp_create_qkv_heads_decode(
-    x: torch.Tensor, *, num_heads: int, num_kv_heads: int | None = None, **_: Any
+    input_tensor: torch.Tensor, *, num_heads: int, num_kv_heads: int | None = None
 ) -> list[torch.Tensor]:
-    """x [1, 1, B, (H + 2·KV)·hd] → q [1, B, H, hd], k and v [1, B, KV, hd].
+    """input_tensor [1, 1, B, (H + 2·KV)·hd] → q [1, B, H, hd], k and v [1, B, KV, hd].
 
     Stands for ttnn.experimental.nlp_create_qkv_heads_decode (kernels of transformer/nlp_create_qkv_heads_decode).
     """
     groups = num_heads if num_kv_heads is None else num_kv_heads
-    _one, _one, users, width = x.shape
-    heads = x.reshape(1, users, num_heads + 2 * groups, width // (num_heads + 2 * groups))
+    _one, _one, users, width = input_tensor.shape
+    heads = input_tensor.reshape(1, users, num_heads + 2 * groups, width // (num_heads + 2 * groups))
     return list(heads.split([num_heads, groups, groups], dim=2))
 
 
-def nlp_concat_heads(x: torch.Tensor, **_: Any) -> torch.Tensor:
-    """x [B, H, S, hd] → [B, 1, S, H·hd]. Stands for ttnn.experimental.nlp_concat_heads."""
-    batch, heads, tokens, head_dim = x.shape
-    return x.transpose(1, 2).reshape(batch, 1, tokens, heads * head_dim)
+def nlp_concat_heads(input_tensor: torch.Tensor) -> torch.Tensor:
+    """input_tensor [B, H, S, hd] → [B, 1, S, H·hd]. Stands for ttnn.experimental.nlp_concat_heads."""
+    batch, heads, tokens, head_dim = input_tensor.shape
+    return input_tensor.transpose(1, 2).reshape(batch, 1, tokens, heads * head_dim)
 
 
-def nlp_concat_heads_decode(x: torch.Tensor, *, num_heads: int, **_: Any) -> torch.Tensor:
-    """x [1, B, H padded, hd] → [1, 1, 32, H·hd]: rows beyond the B users are padding that the device counts as rows.
+def nlp_concat_heads_decode(input_tensor: torch.Tensor, *, num_heads: int) -> torch.Tensor:
+    """input_tensor [1, B, H padded, hd] → [1, 1, 32, H·hd]: rows beyond the B users are padding that the device counts as rows.
 
     Stands for ttnn.experimental.nlp_concat_heads_decode (kernels of transformer/nlp_concat_heads_decode).
     """
-    _one, users, _padded, head_dim = x.shape
-    rows = x[:, :, :num_heads].reshape(1, 1, users, num_heads * head_dim)
+    _one, users, _padded, head_dim = input_tensor.shape
+    rows = input_tensor[:, :, :num_heads].reshape(1, 1, users, num_heads * head_dim)
     return torch.nn.functional.pad(rows, (0, 0, 0, -users % ttnn.TILE_SIZE))
 
 
 def rotary_embedding_hf(
-    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, is_decode_mode: bool = False, **_: Any
+    input_tensor: torch.Tensor, cos_cache: torch.Tensor, sin_cache: torch.Tensor, *, is_decode_mode: bool = False
 ) -> torch.Tensor:
     """x·cos + rotate_half(x)·sin, rotate_half([a | b]) = [−b | a]; x [1, H, S, hd] with cos [1, 1, S, hd], or in decode
     x [1, B, H, hd] with cos [1, B, 1, hd].
 
     Stands for ttnn.experimental.rotary_embedding_hf (kernels of transformer/rotary_embedding_hf). [arXiv 2104.09864 eq 34]
     """
+    x, cos, sin = input_tensor, cos_cache, sin_cache
     if not is_decode_mode:
         cos, sin = cos[..., : x.shape[-2], :], sin[..., : x.shape[-2], :]
     first, second = x.chunk(2, dim=-1)
@@ -77,50 +79,57 @@ def rotary_embedding_hf(
 
 
 def paged_update_cache(
-    cache: torch.Tensor, x: torch.Tensor, *, update_idxs: Any = (), update_idxs_tensor: torch.Tensor | None = None,
-    page_table: torch.Tensor | None = None, **_: Any,
+    cache_tensor: torch.Tensor, input_tensor: torch.Tensor, *, update_idxs: Any = (),
+    update_idxs_tensor: torch.Tensor | None = None, page_table: torch.Tensor | None = None,
 ) -> torch.Tensor:   # fmt: skip
-    """Write x [1, B, KV padded, hd] into the cache in place, user b's row at its own index; a negative index writes nothing.
+    """Write input_tensor [1, B, KV padded, hd] into the cache in place, user b's row at its own index; a negative index writes nothing.
 
     The cache is [B, KV, C, hd], or [blocks, KV, block, hd] with page_table [B, blocks per user].
     Stands for ttnn.experimental.paged_update_cache (kernels of paged_cache/update_cache).
     """
     indices = update_idxs if update_idxs_tensor is None else update_idxs_tensor.reshape(-1).tolist()
-    kv_heads, block = cache.shape[1], cache.shape[2]
+    kv_heads, block = cache_tensor.shape[1], cache_tensor.shape[2]
     for user, index in enumerate(indices):
         if index < 0:
             continue
         slot, row = (user, index) if page_table is None else (int(page_table[user, index // block]), index % block)
-        cache[slot, :, row] = x[0, user, :kv_heads]
-    return cache
+        cache_tensor[slot, :, row] = input_tensor[0, user, :kv_heads]
+    return cache_tensor
 
 
-def fill_cache(cache: torch.Tensor, x: torch.Tensor, batch_idx: int, *, update_idx: int = 0, **_: Any) -> torch.Tensor:
-    """Write x [1, KV, S, hd] into slot batch_idx of the cache [B, KV, C, hd] in place, from row update_idx on.
+def fill_cache(
+    cache_tensor: torch.Tensor, input_tensor: torch.Tensor, batch_idx: int, *, update_idx: int = 0
+) -> torch.Tensor:
+    """Write input_tensor [1, KV, S, hd] into slot batch_idx of the cache [B, KV, C, hd] in place, from row update_idx on.
 
     Stands for ttnn.fill_cache (kernels of kv_cache/update_cache).
     """
-    cache[batch_idx, :, update_idx : update_idx + x.shape[-2]] = x[0]
-    return cache
+    cache_tensor[batch_idx, :, update_idx : update_idx + input_tensor.shape[-2]] = input_tensor[0]
+    return cache_tensor
 
 
-def reshape(x: torch.Tensor, shape: Any, padded_shape: Any = None, **_: Any) -> torch.Tensor:
+def reshape(input_tensor: torch.Tensor, shape: Any, padded_shape: Any = None) -> torch.Tensor:
     """ttnn.reshape; with a padded shape too it reinterprets the rows of the last tile as logical rows or as padding."""
     shape = tuple(shape)
     if padded_shape is None:
-        return x.reshape(shape)
-    rows = shape[-2]
-    return x[..., :rows, :] if rows <= x.shape[-2] else torch.nn.functional.pad(x, (0, 0, 0, rows - x.shape[-2]))
+        return input_tensor.reshape(shape)
+    rows, held = shape[-2], input_tensor.shape[-2]
+    return input_tensor[..., :rows, :] if rows <= held else torch.nn.functional.pad(input_tensor, (0, 0, 0, rows - held))
 
 
-def typecast(x: torch.Tensor, *dtypes: Any, dtype: Any = None, **_: Any) -> torch.Tensor:
-    """ttnn.typecast: integers truncate towards zero; a floating target is left to the shadow's rounding."""
-    target = dtypes[-1] if dtypes else dtype
-    integer = target in (ttnn.uint8, ttnn.uint16, ttnn.uint32, ttnn.int32)
-    return x.to(torch.int64) if integer else x.to(torch.float32)
+def typecast(
+    input_tensor: torch.Tensor, *dtypes: Any, dtype: Any = None, input_dtype: Any = None, output_dtype: Any = None
+) -> torch.Tensor:
+    """ttnn.typecast: ttnn's own golden for integers; a floating target is left to the shadow's rounding."""
+    target = [*dtypes, dtype, output_dtype]
+    target = [each for each in target if each is not None][-1]
+    if target not in _INTEGERS:
+        return input_tensor.to(torch.float32)
+    integers: torch.Tensor = ttnn.typecast.golden_function(input_tensor, target)
+    return integers.to(torch.int64)
 
 
-def empty(shape: Any, *_: Any, **__: Any) -> torch.Tensor:
+def empty(shape: Any, *_: Any, device: Any = None, layout: Any = None) -> torch.Tensor:
     """ttnn.empty: whatever the memory held, shown as NaN so that a read of it is seen."""
     return torch.full(tuple(shape), torch.nan)
 

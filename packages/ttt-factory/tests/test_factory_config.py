@@ -1,0 +1,153 @@
+"""Configs to specs: both spellings of the rotary embedding, defaults, and every refusal word for word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+from ttt_attention import Llama3Scaling, RopeSpec
+from ttt_core import SpecError
+from ttt_factory import ModelFactory, read_config
+
+LLAMA_3_2_1B: dict[str, Any] = {   # as published with the model, in the older spelling
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 128000,
+    "eos_token_id": 128001,
+    "head_dim": 64,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "initializer_range": 0.02,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 131072,
+    "mlp_bias": False,
+    "model_type": "llama",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 16,
+    "num_key_value_heads": 8,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {
+        "factor": 32.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    },
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.45.0.dev0",
+    "use_cache": True,
+    "vocab_size": 128256,
+}
+STRETCHED = RopeSpec(
+    theta=500_000.0,
+    scaling=Llama3Scaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192),
+)
+
+
+def test_a_published_config() -> None:
+    spec = ModelFactory.from_huggingface(LLAMA_3_2_1B)
+    attention = spec.layers[0].attention
+    assert (attention.num_heads, attention.num_kv_heads, attention.head_dim) == (32, 8, 64)
+    assert attention.rope == STRETCHED
+    assert spec.head.tied
+    assert len(spec.layers) == 16
+    assert len(set(spec.layers)) == 1
+    assert hash(spec) == hash(ModelFactory.from_huggingface(dict(LLAMA_3_2_1B)))
+
+
+def test_both_spellings_of_rope_mean_the_same() -> None:
+    new = {key: value for key, value in LLAMA_3_2_1B.items() if key not in ("rope_theta", "rope_scaling")}
+    new["rope_parameters"] = {**LLAMA_3_2_1B["rope_scaling"], "rope_theta": 500000.0}
+    assert ModelFactory.from_huggingface(new) == ModelFactory.from_huggingface(LLAMA_3_2_1B)
+    old = {**LLAMA_3_2_1B, "rope_scaling": {**LLAMA_3_2_1B["rope_scaling"], "type": "llama3"}}
+    del old["rope_scaling"]["rope_type"]
+    assert ModelFactory.from_huggingface(old) == ModelFactory.from_huggingface(LLAMA_3_2_1B)
+
+
+def test_a_key_that_is_left_out_has_the_default_of_transformers() -> None:
+    bare = ModelFactory.from_huggingface({"model_type": "llama"})
+    assert bare == ModelFactory.from_huggingface(LlamaConfig().to_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "mamba"}, "config.json has model_type 'mamba'; supported are: llama."),
+        ({"model_type": None}, "config.json has no model_type; supported are: llama."),
+        (
+            {"architectures": ["LlamaForSequenceClassification"]},
+            "config.json names the architecture ['LlamaForSequenceClassification']; of model_type 'llama' only "
+            "LlamaForCausalLM is supported.",
+        ),
+        ({"hidden_size": "2048"}, "config.json: hidden_size is '2048', a positive integer is wanted."),
+        ({"num_hidden_layers": 0}, "config.json: num_hidden_layers is 0, a positive integer is wanted."),
+        ({"num_attention_heads": True}, "config.json: num_attention_heads is True, a positive integer is wanted."),
+        ({"rms_norm_eps": -1}, "config.json: rms_norm_eps is -1, a positive number is wanted."),
+        ({"tie_word_embeddings": "yes"}, "config.json: tie_word_embeddings is 'yes', true or false is wanted."),
+        (
+            {"attention_bias": True},
+            "config.json: attention_bias is True; of LlamaForCausalLM only False is supported so far.",
+        ),
+        ({"hidden_act": "gelu"}, "config.json: hidden_act is 'gelu'; of LlamaForCausalLM only 'silu' is supported so far."),
+        (
+            {"num_key_value_heads": 5},
+            "AttentionSpec(num_heads=32, num_kv_heads=5): the query heads must be a multiple of the key-value heads.",
+        ),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+            "config.json: rope scaling 'yarn' is not supported; supported are: default, llama3.",
+        ),
+        (
+            {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+            "config.json: low_freq_factor of the rotary embedding is None, a positive number is wanted.",
+        ),
+        ({"rope_scaling": "llama3"}, "config.json: rope_scaling is 'llama3', a JSON object is wanted."),
+        (
+            {"sliding_windw": 4096},
+            "config.json: sliding_windw = 4096 is not understood and could change the result, so it is not passed over. "
+            "Remove it if it has no influence.",
+        ),
+        (
+            {"num_key_value_head": 8},
+            "config.json: num_key_value_head = 8 is not understood and could change the result, so it is not passed over. "
+            "Did you mean num_key_value_heads? Remove it if it has no influence.",
+        ),
+        (
+            {"quantization_config": {"quant_method": "awq"}},
+            "config.json: quantization_config = {'quant_method': 'awq'} is not understood and could change the result, so "
+            "it is not passed over. Remove it if it has no influence.",
+        ),
+    ],
+)
+def test_refusals(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        ModelFactory.from_huggingface({**LLAMA_3_2_1B, **change})
+    assert str(caught.value) == message
+
+
+def test_an_unknown_key_that_says_no_is_let_pass() -> None:
+    assert ModelFactory.from_huggingface({**LLAMA_3_2_1B, "use_sliding_window": False, "extra": None}) == (
+        ModelFactory.from_huggingface(LLAMA_3_2_1B)
+    )
+
+
+def test_reading_a_config_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"nowhere is not a directory\. Give the directory of a Hugging Face checkpoint"):
+        read_config(tmp_path / "nowhere")
+    with pytest.raises(SpecError, match=r"has no config\.json\. Give the directory"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": ')
+    with pytest.raises(SpecError, match=r"config\.json is not valid JSON: Expecting value.*Fetch the checkpoint again"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(SpecError, match=r"config\.json holds a list, a JSON object is wanted"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_3_2_1B))
+    assert read_config(tmp_path) == LLAMA_3_2_1B
