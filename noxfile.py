@@ -4,18 +4,20 @@ They run in the project's own environment, the one that `uv run` makes.
 """
 
 import os
+import subprocess
 from pathlib import Path
 
 import nox
 
 nox.options.default_venv_backend = "none"
 nox.options.stop_on_first_error = True
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)   # the tests start many processes, and each would compile again
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and likely mistakes (ruff)."""
-    session.run("ruff", "check", ".")
+    session.run("ruff", "check", "--output-format", "concise", ".")
 
 
 @nox.session
@@ -27,8 +29,13 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def deps(session: nox.Session) -> None:
     """Every package declares what it imports and imports what it declares (deptry)."""
-    for pyproject in sorted(Path("packages").glob("*/pyproject.toml")):
-        session.run("deptry", "--config", str(pyproject), str(pyproject.parent / "src"))
+    failed = []
+    for folder in sorted(path.parent for path in Path("packages").glob("*/pyproject.toml")):
+        session.log(f"deptry {folder}")
+        done = subprocess.run(["deptry", "--config", folder / "pyproject.toml", folder / "src"])
+        failed += [folder.name] if done.returncode else []
+    if failed:
+        session.error(f"deptry: {', '.join(failed)}")
 
 
 @nox.session

@@ -38,10 +38,11 @@ def test_ttt_hw_imports_without_ttnn() -> None:
 def test_help_is_there_in_half_a_second() -> None:
     command = Path(sys.executable).with_name("ttt")
     assert command.exists(), "ttt-cli declares no command `ttt`"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     seconds = []
-    for _ in range(5):
+    for _ in range(7):   # the first one compiles
         start = time.perf_counter()
-        done = subprocess.run([command, "--help"], capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+        done = subprocess.run([command, "--help"], capture_output=True, text=True, env=environment | {"NO_COLOR": "1"})
         seconds.append(time.perf_counter() - start)
         assert done.returncode == 0, done.stderr
         assert "run" in done.stdout

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from llama3 import LLAMA_3_1_8B, LLAMA_3_2_1B, LLAMA_3_2_3B, Llama3Config, llama3, model
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from llama3 import LLAMA_3_1_8B, LLAMA_3_2_1B, LLAMA_3_2_3B, Llama3Config, llama3, model
 from ttt_attention import Llama3Scaling, RopeSpec
 from ttt_factory import ModelFactory
 from ttt_testing import shadow

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from transformers import LlamaConfig
+
 from ttt_attention import Llama3Scaling, RopeSpec
 from ttt_core import SpecError
 from ttt_factory import ModelFactory, read_config
 
-LLAMA_3_2_1B: dict[str, Any] = {   # as published with the model, in the older spelling
+LLAMA_3_2_1B: dict[str, Any] = {  # as published with the model, in the older spelling
     "architectures": ["LlamaForCausalLM"],
     "attention_bias": False,
     "attention_dropout": 0.0,
@@ -95,7 +96,10 @@ def test_a_key_that_is_left_out_has_the_default_of_transformers() -> None:
             {"attention_bias": True},
             "config.json: attention_bias is True; of LlamaForCausalLM only False is supported so far.",
         ),
-        ({"hidden_act": "gelu"}, "config.json: hidden_act is 'gelu'; of LlamaForCausalLM only 'silu' is supported so far."),
+        (
+            {"hidden_act": "gelu"},
+            "config.json: hidden_act is 'gelu'; of LlamaForCausalLM only 'silu' is supported so far.",
+        ),
         (
             {"num_key_value_heads": 5},
             "AttentionSpec(num_heads=32, num_kv_heads=5): the query heads must be a multiple of the key-value heads.",
@@ -139,7 +143,9 @@ def test_an_unknown_key_that_says_no_is_let_pass() -> None:
 
 
 def test_reading_a_config_file(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"nowhere is not a directory\. Give the directory of a Hugging Face checkpoint"):
+    with pytest.raises(
+        SpecError, match=r"nowhere is not a directory\. Give the directory of a Hugging Face checkpoint"
+    ):
         read_config(tmp_path / "nowhere")
     with pytest.raises(SpecError, match=r"has no config\.json\. Give the directory"):
         read_config(tmp_path)

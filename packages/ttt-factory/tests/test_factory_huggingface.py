@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
 from ttt_core import CausalLM
 from ttt_factory import ModelFactory
 from ttt_generation import PrefillDecodeStrategy
@@ -92,7 +93,7 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         max_position_embeddings=256,
         rope_parameters=case.rope,
         tie_word_embeddings=case.tied,
-        initializer_range=0.1,   # wide enough that a wrong head or position moves the logits
+        initializer_range=0.1,  # wide enough that a wrong head or position moves the logits
     )
     model = LlamaForCausalLM(config).eval()
     for name, parameter in model.named_parameters():
@@ -161,8 +162,6 @@ def test_ids_on_the_device(mesh: Any, reference: Reference) -> None:
     ids = padded(reference.prompts[:1])
     model = ModelFactory.from_pretrained(reference.directory, device=mesh)
     with shadow("none") as values:
-        on_device = ttnn.from_torch(
-            ids.to(torch.int32), dtype=ttnn.uint32, layout=ttnn.ROW_MAJOR_LAYOUT, device=mesh
-        )
+        on_device = ttnn.from_torch(ids.to(torch.int32), dtype=ttnn.uint32, layout=ttnn.ROW_MAJOR_LAYOUT, device=mesh)
         ours, theirs = (values.to_torch(model.prefill_forward(x, logits="all")) for x in (on_device, ids))
     assert torch.equal(ours, theirs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llama3.config import Llama3Config
 from ttt_attention import GroupedQueryAttention, Rotary
 from ttt_embedding import LMHead, TokenEmbedding
 from ttt_ffn import SwiGLU
@@ -12,8 +13,6 @@ from ttt_hw import DType
 from ttt_norm import RMSNorm
 from ttt_patterns import DecoderLayer, DecoderModel
 from ttt_weights import Source
-
-from llama3.config import Llama3Config
 
 
 def llama3(

@@ -6,19 +6,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ttnn
+
+from ttt_attention.heads import TILE, padded_head_dim
+from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError, Tensor
 from ttt_hw import DType, board_of
 from ttt_shard_dsl import memory_config
 
-from ttt_attention.heads import TILE, padded_head_dim
-from ttt_attention.spec import AttentionSpec
-
-MAX_USERS = 32   # one tile of rows: the decode kernels take a user a row
+MAX_USERS = 32  # one tile of rows: the decode kernels take a user a row
 
 
 @dataclass(frozen=True, slots=True)
 class ContiguousKVCache:
-    """Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM; `user` is the slot that a prefill fills."""
+    """Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM.
+
+    `user` is the slot that a prefill fills.
+    """
 
     keys: Tensor
     values: Tensor
@@ -28,11 +31,15 @@ class ContiguousKVCache:
     def allocate(
         cls, spec: AttentionSpec, *, users: int, context: int, device: Any, dtype: DType = "bfloat8_b"
     ) -> ContiguousKVCache:
-        """A zeroed cache. Raises ShapeError for more than 32 users, or a context that is no tile multiple or beyond the spec's."""
+        """A zeroed cache. Raises ShapeError for more than 32 users, or a context that is no multiple of 32."""
         if not 1 <= users <= MAX_USERS:
-            raise ShapeError(f"a KV cache for {users} users; 1 to {MAX_USERS} are possible. Split them into several batches.")
+            raise ShapeError(
+                f"a KV cache for {users} users; 1 to {MAX_USERS} are possible. Split them into several batches."
+            )
         if context % TILE or context < TILE:
-            raise ShapeError(f"a KV cache of context {context}; it must be a multiple of {TILE}. Nearest: {-(-context // TILE) * TILE}.")
+            raise ShapeError(
+                f"a KV cache of context {context}; it must be a multiple of {TILE}. Nearest: {-(-context // TILE) * TILE}."
+            )
         shape = (users, spec.num_kv_heads, context, padded_head_dim(spec.head_dim))
         memory = memory_config("b h s d in dram", shape=shape, device=board_of(device), dtype=dtype)
         keys, values = (

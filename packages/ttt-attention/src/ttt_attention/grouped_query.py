@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 import ttnn
+
+from ttt_attention.cache import ContiguousKVCache
+from ttt_attention.heads import TILE, pack_output, pack_projection, padded_head_dim
+from ttt_attention.rotary import Rotary
+from ttt_attention.spec import AttentionSpec
 from ttt_core import KVCache, Tensor
 from ttt_hw import (
     Array,
@@ -20,16 +25,11 @@ from ttt_hw import (
 from ttt_shard_dsl import memory_config
 from ttt_weights import Float32, LazyWeight, Source, as_source
 
-from ttt_attention.cache import ContiguousKVCache
-from ttt_attention.heads import TILE, pack_output, pack_projection, padded_head_dim
-from ttt_attention.rotary import Rotary
-from ttt_attention.spec import AttentionSpec
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _DecodeLayouts:
-    heads: Any    # q, k, v: one user a core
-    joined: Any   # rows of all users, interleaved
+    heads: Any  # q, k, v: one user a core
+    joined: Any  # rows of all users, interleaved
 
 
 class GroupedQueryAttention:
@@ -90,7 +90,9 @@ class GroupedQueryAttention:
             device=device,
             placement="1 1 k n in dram",
         )
-        self._qkv_matmul = PlannedMatmul(name="qkv_matmul", k=hidden, n=packed_qkv, weight_dtype=dtype, chip=self._board.chip)
+        self._qkv_matmul = PlannedMatmul(
+            name="qkv_matmul", k=hidden, n=packed_qkv, weight_dtype=dtype, chip=self._board.chip
+        )
         self._output_matmul = PlannedMatmul(
             name="output_matmul", k=packed, n=hidden, weight_dtype=dtype, chip=self._board.chip
         )
@@ -117,14 +119,14 @@ class GroupedQueryAttention:
     ) -> Tensor:
         spec, tokens = self.spec, x.shape[-2]
         program, kernel = self._prefill_attention(tokens)
-        qkv = ttnn.linear(   # [1, 1, S, (H + 2·KV)·hd]
+        qkv = ttnn.linear(  # [1, 1, S, (H + 2·KV)·hd]
             x,
             self.qkv.tensor,
             program_config=self._qkv_matmul.for_rows(tokens),
             compute_kernel_config=self._qkv_matmul.kernel,
             memory_config=self._prefill_memory,
         )
-        q, k, v = ttnn.experimental.nlp_create_qkv_heads(   # [1, H, S, hd], 2 × [1, KV, S, hd]
+        q, k, v = ttnn.experimental.nlp_create_qkv_heads(  # [1, H, S, hd], 2 × [1, KV, S, hd]
             qkv,
             num_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
@@ -137,10 +139,10 @@ class GroupedQueryAttention:
         if cache is not None:
             ttnn.fill_cache(cache.keys, ttnn.typecast(k, cache.keys.dtype), cache.user)
             ttnn.fill_cache(cache.values, ttnn.typecast(v, cache.values.dtype), cache.user)
-        heads = ttnn.transformer.scaled_dot_product_attention(   # [1, H, S, hd]
+        heads = ttnn.transformer.scaled_dot_product_attention(  # [1, H, S, hd]
             q, k, v, is_causal=True, scale=spec.scale, program_config=program, compute_kernel_config=kernel
         )
-        joined = ttnn.experimental.nlp_concat_heads(heads, memory_config=self._prefill_memory)   # [1, 1, S, H·hd]
+        joined = ttnn.experimental.nlp_concat_heads(heads, memory_config=self._prefill_memory)  # [1, 1, S, H·hd]
         y: Tensor = ttnn.linear(
             joined,
             self.output.tensor,
@@ -155,14 +157,14 @@ class GroupedQueryAttention:
     ) -> Tensor:
         spec, users = self.spec, x.shape[-2]
         layouts = self._decode_layouts(users)
-        qkv = ttnn.linear(   # [1, 1, B, (H + 2·KV)·hd]
+        qkv = ttnn.linear(  # [1, 1, B, (H + 2·KV)·hd]
             x,
             self.qkv.tensor,
             program_config=self._qkv_matmul.for_rows(users),
             compute_kernel_config=self._qkv_matmul.kernel,
             memory_config=layouts.joined,
         )
-        q, k, v = ttnn.experimental.nlp_create_qkv_heads_decode(   # [1, B, H, hd], 2 × [1, B, KV, hd]
+        q, k, v = ttnn.experimental.nlp_create_qkv_heads_decode(  # [1, B, H, hd], 2 × [1, B, KV, hd]
             qkv,
             num_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
@@ -173,7 +175,7 @@ class GroupedQueryAttention:
         k = ttnn.experimental.rotary_embedding_hf(k, cos, sin, is_decode_mode=True)
         ttnn.experimental.paged_update_cache(cache.keys, k, update_idxs_tensor=positions)
         ttnn.experimental.paged_update_cache(cache.values, v, update_idxs_tensor=positions)
-        heads = ttnn.transformer.scaled_dot_product_attention_decode(   # [1, B, H, hd]
+        heads = ttnn.transformer.scaled_dot_product_attention_decode(  # [1, B, H, hd]
             q,
             cache.keys,
             cache.values,
@@ -184,7 +186,7 @@ class GroupedQueryAttention:
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )
         heads = ttnn.to_memory_config(heads, layouts.heads)
-        joined = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=spec.num_heads)   # [1, 1, 32, H·hd]
+        joined = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=spec.num_heads)  # [1, 1, 32, H·hd]
         y = ttnn.linear(
             ttnn.to_memory_config(joined, layouts.joined),
             self.output.tensor,

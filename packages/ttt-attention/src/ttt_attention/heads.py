@@ -7,6 +7,7 @@ a head is padded with zeros on its own; zeros add nothing to scores or outputs. 
 from __future__ import annotations
 
 import numpy as np
+
 from ttt_weights import Float32
 
 TILE = 32
@@ -27,7 +28,7 @@ def pad_halves(values: Float32) -> Float32:
 
 def pack_projection(weight: Float32, head_dim: int) -> Float32:
     """A q, k or v weight [heads · head_dim, D] → [D, heads · padded_head_dim]."""
-    columns = weight.T   # [D, heads · head_dim]
+    columns = weight.T  # [D, heads · head_dim]
     return pad_halves(columns.reshape(len(columns), -1, head_dim)).reshape(len(columns), -1)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import ttnn
+
+from ttt_attention.heads import TILE, pad_halves, padded_head_dim
+from ttt_attention.spec import RopeSpec
 from ttt_core import Tensor
 from ttt_hw import board_of
 from ttt_shard_dsl import memory_config
 from ttt_weights import Float32, LazyWeight
-
-from ttt_attention.heads import TILE, pad_halves, padded_head_dim
-from ttt_attention.spec import RopeSpec
 
 
 def inverse_frequencies(rope: RopeSpec, head_dim: int) -> Float32:
@@ -32,7 +32,9 @@ def inverse_frequencies(rope: RopeSpec, head_dim: int) -> Float32:
     smooth = (s.original_context / wavelengths - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
     scaled = np.where(wavelengths > s.original_context / s.low_freq_factor, frequencies / s.factor, frequencies)
     blended = (1 - smooth) * scaled / s.factor + smooth * scaled
-    between = (wavelengths <= s.original_context / s.low_freq_factor) & (wavelengths >= s.original_context / s.high_freq_factor)
+    between = (wavelengths <= s.original_context / s.low_freq_factor) & (
+        wavelengths >= s.original_context / s.high_freq_factor
+    )
     return np.where(between, blended, scaled).astype(np.float32)
 
 

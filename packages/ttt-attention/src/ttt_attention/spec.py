@@ -65,7 +65,9 @@ class AttentionSpec:
                 "multiple of the key-value heads."
             )
         if self.head_dim % 2:
-            raise SpecError(f"AttentionSpec(head_dim={self.head_dim}): rotary embedding turns pairs, so it must be even.")
+            raise SpecError(
+                f"AttentionSpec(head_dim={self.head_dim}): rotary embedding turns pairs, so it must be even."
+            )
 
     @property
     def scale(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 
 from cyclopts import App, CycloptsError, UnknownCommandError
+
 from ttt_core import TttError
 
 GROUP = "ttt.commands"
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("Interrupted.", 130)
     except Exception as error:
-        code = getattr(error, "exit_code", None)   # packages without ttt-core mark the errors that a user can mend so
+        code = getattr(error, "exit_code", None)  # packages without ttt-core mark the errors that a user can mend so
         if code is None:
             raise
         return _fail(str(error), code)
@@ -34,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _app(commands: dict[str, EntryPoint], tokens: list[str]) -> App:
     """The program; it loads only the subcommand that is asked for, or all of them to list them."""
-    app = App(name="ttt", help="Transformer models for Tenstorrent devices, checked without one.", version=version("ttt-cli"))
+    app = App(
+        name="ttt", help="Transformer models for Tenstorrent devices, checked without one.", version=version("ttt-cli")
+    )
     wanted = [commands[tokens[0]]] if tokens and tokens[0] in commands else list(commands.values())
     for entry in sorted(wanted, key=lambda entry: entry.name):
         app.command(entry.load(), name=entry.name)

@@ -10,15 +10,14 @@ from typing import Any
 from ttt_attention import GroupedQueryAttention, Rotary
 from ttt_core import WeightError
 from ttt_embedding import LMHead, TokenEmbedding
+from ttt_factory.families import FAMILIES, WeightNames
+from ttt_factory.huggingface import read_config, spec_of_config
+from ttt_factory.spec import ModelSpec
 from ttt_ffn import SwiGLU
 from ttt_hw import DType
 from ttt_norm import RMSNorm
 from ttt_patterns import DecoderLayer, DecoderModel
 from ttt_weights import Checkpoint, Source
-
-from ttt_factory.families import FAMILIES, WeightNames
-from ttt_factory.huggingface import read_config, spec_of_config
-from ttt_factory.spec import ModelSpec
 
 
 class ModelFactory:

@@ -46,7 +46,7 @@ UNUSED_EVERYWHERE = frozenset(
         "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "torch_dtype",
         "transformers_version", "unk_token_id", "use_cache",
     }
-)   # fmt: skip
+)  # fmt: skip
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(
@@ -57,4 +57,4 @@ FAMILIES: dict[str, Family] = {
             "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "tie_word_embeddings": False,
         },
     ),
-}   # fmt: skip
+}  # fmt: skip

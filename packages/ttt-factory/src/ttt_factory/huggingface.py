@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 from ttt_attention import AttentionSpec, Llama3Scaling, RopeSpec
 from ttt_core import SpecError
 from ttt_embedding import EmbeddingSpec, HeadSpec
-from ttt_ffn import FFNSpec
-from ttt_norm import NormSpec
-
 from ttt_factory.families import FAMILIES, UNUSED_EVERYWHERE, Family
 from ttt_factory.spec import DecoderLayerSpec, ModelSpec
+from ttt_ffn import FFNSpec
+from ttt_norm import NormSpec
 
 CONFIG_FILE = "config.json"
 ROPE_TYPES = ("default", "llama3")
@@ -155,7 +154,9 @@ def _rope(reader: _Reader) -> RopeSpec:
     theta = parameters.get("rope_theta") or theta or 10_000.0
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind not in ROPE_TYPES:
-        raise SpecError(f"{CONFIG_FILE}: rope scaling {kind!r} is not supported; supported are: {', '.join(ROPE_TYPES)}.")
+        raise SpecError(
+            f"{CONFIG_FILE}: rope scaling {kind!r} is not supported; supported are: {', '.join(ROPE_TYPES)}."
+        )
     if kind == "default":
         return RopeSpec(theta=_positive(theta, "rope_theta"))
     scaling = Llama3Scaling(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import ttnn
+
 from ttt_core import SpecError, Tensor
+from ttt_ffn.spec import ActivationType, FFNSpec
 from ttt_hw import Array, DType, PlannedMatmul, board_of
 from ttt_shard_dsl import memory_config
 from ttt_weights import LazyWeight, Source, as_source
-
-from ttt_ffn.spec import ActivationType, FFNSpec
 
 
 class SwiGLU:
@@ -33,7 +33,9 @@ class SwiGLU:
         dtype: DType = "bfloat8_b",
     ) -> None:
         if spec.activation is not ActivationType.SILU:
-            raise SpecError(f"SwiGLU gates with silu, the spec says {spec.activation.value}. Use the block of that activation.")
+            raise SpecError(
+                f"SwiGLU gates with silu, the spec says {spec.activation.value}. Use the block of that activation."
+            )
         self.spec = spec
         board = board_of(device)
         hidden, inner = spec.hidden_dim, spec.intermediate_dim
@@ -70,7 +72,9 @@ class SwiGLU:
         rows = x.shape[-2]
         widen, narrow = self._widen.for_rows(rows), self._narrow.for_rows(rows)
         kernel = self._widen.kernel
-        gate = ttnn.linear(x, self.gate.tensor, program_config=widen, compute_kernel_config=kernel, memory_config=memory)
+        gate = ttnn.linear(
+            x, self.gate.tensor, program_config=widen, compute_kernel_config=kernel, memory_config=memory
+        )
         up = ttnn.linear(x, self.up.tensor, program_config=widen, compute_kernel_config=kernel, memory_config=memory)
         gated = ttnn.mul(gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=memory)
         y: Tensor = ttnn.linear(

@@ -58,7 +58,7 @@ def run(
     json
         Print one JSON document, and nothing else, on stdout.
     """
-    os.environ.setdefault("LOGURU_LEVEL", "WARNING")   # else ttnn prints its configuration when it is imported
+    os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
     from ttt_generation.report import print_report
     from ttt_generation.session import Request, answer, default_checkpoint
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from ttt_core import GenerationError, WeightError
-
 from ttt_generation.strategy import Completion, OnToken, PrefillDecodeStrategy
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -28,10 +27,12 @@ class FileTokenizer:
 
         path = Path(directory) / TOKENIZER_FILE
         if not path.is_file():
-            raise WeightError(f"{path} is missing; without it prompts cannot be read. Fetch the checkpoint again, tokenizer included.")
+            raise WeightError(
+                f"{path} is missing; without it prompts cannot be read. Fetch the checkpoint again, tokenizer included."
+            )
         try:
             self._backend = Backend.from_file(str(path))
-        except Exception as error:   # the library raises plain Exception
+        except Exception as error:  # the library raises plain Exception
             raise WeightError(f"{path} is not a tokenizer: {error}. Fetch the checkpoint again.") from error
         self._backend.no_padding()
         self._backend.no_truncation()

@@ -49,5 +49,7 @@ def compare_with_transformers(
             if token != other:
                 break
         step()
-    identical = all(completion.tokens == reference for completion, reference in zip(completions, references, strict=True))
+    identical = all(
+        completion.tokens == reference for completion, reference in zip(completions, references, strict=True)
+    )
     return Comparison(tokens_identical=identical, largest_logit_difference=largest), references

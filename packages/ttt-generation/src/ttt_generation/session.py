@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttt_core import GenerationError, SpecError
-from ttt_hw import DType, board, current_backend, open_mesh, translate
-
 from ttt_generation.generator import FileTokenizer
 from ttt_generation.report import Answer, Comparison, Report
 from ttt_generation.stopping import stop_tokens
 from ttt_generation.strategy import Completion, PrefillDecodeStrategy
+from ttt_hw import DType, board, current_backend, open_mesh, translate
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-PROMPTS_FILE = "prompts.json"   # sample prompts with their answers that ship beside a checkpoint
+PROMPTS_FILE = "prompts.json"  # sample prompts with their answers that ship beside a checkpoint
 SAMPLE_PROMPTS = 5
 TINY_CHECKPOINT = Path("models", "tiny-llama", "checkpoint")
 PRECISIONS: dict[str, DType] = {"bf16": "bfloat16", "bfp8": "bfloat8_b", "bfp4": "bfloat4_b"}
@@ -89,15 +88,16 @@ def answer(request: Request) -> Report:
         except RuntimeError as error:
             raise translate(error, where="ttt run") from error
         operations = None if values is None else values.num_operations
-        comparison, references = None, [None] * len(ids)
+        comparison: Comparison | None = None
+        references: list[str | None] = [None] * len(ids)
         if request.compare:
             from ttt_generation.reference import compare_with_transformers
 
             with _timed(seconds, "compare"), _stage(progress, "compare with Hugging Face", len(ids)) as step:
-                comparison, tokens = compare_with_transformers(
+                comparison, reference_tokens = compare_with_transformers(
                     request.checkpoint, ids, completions, max_new_tokens=request.max_new_tokens, step=step
                 )
-            references = [tokenizer.decode(reference) for reference in tokens]
+            references = [tokenizer.decode(tokens) for tokens in reference_tokens]
     return Report(
         checkpoint=str(request.checkpoint),
         device=record.name,
@@ -139,7 +139,7 @@ def _load(
     )
     strategy.check(ids)
     for weight in progress.track(model.weights, description="load weights"):
-        weight.tensor   # noqa: B018  (converts and copies on first use; here, so that the progress is seen)
+        weight.tensor  # noqa: B018  (converts and copies on first use; here, so that the progress is seen)
     return strategy
 
 
@@ -179,7 +179,8 @@ def _progress() -> Progress:
     from rich.console import Console
     from rich.progress import Progress
 
-    return Progress(console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 class _Stage:

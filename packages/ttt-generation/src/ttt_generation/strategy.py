@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
 from ttt_core import CausalLM, GenerationError
 from ttt_hw import download
 
 Logits = NDArray[np.float32]
-OnToken = Callable[[int, int], None]   # (prompt index, token)
+OnToken = Callable[[int, int], None]  # (prompt index, token)
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ class PrefillDecodeStrategy:
     def _choose(
         self, logits: NDArray[np.generic], completions: list[Completion], on_token: OnToken | None
     ) -> NDArray[np.int64]:
-        tokens = logits.argmax(axis=-1).astype(np.int64)
+        tokens: NDArray[np.int64] = logits.argmax(axis=-1).astype(np.int64)
         for index, (token, completion) in enumerate(zip(tokens.tolist(), completions, strict=True)):
             if completion.stopped or len(completion.tokens) >= self.max_new_tokens:
                 continue

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttt_core import PlacementError
-
 from ttt_hw.catalogue import Chip
 from ttt_hw.compute import ComputeKernel
 from ttt_hw.matmul import TILE
 
-LONG_PREFILL = 2048   # tokens from which chunks of 256 pay; shorter prompts need the parallelism of small chunks
+LONG_PREFILL = 2048  # tokens from which chunks of 256 pay; shorter prompts need the parallelism of small chunks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

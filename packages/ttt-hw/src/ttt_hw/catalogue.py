@@ -146,10 +146,8 @@ def board_of(mesh_device: Any) -> Board:
     Raises DeviceError where the device is none that ttt knows, or reports other values than its record.
     """
     shape = cast("tuple[int, int]", tuple(mesh_device.shape))
-    if mesh_device is PROCESS.mesh and PROCESS.board is not None:
-        record = PROCESS.board
-    else:
-        record = _recognise(mesh_device, shape)
+    ours = PROCESS.board if mesh_device is PROCESS.mesh else None
+    record = ours or _recognise(mesh_device, shape)
     _compare(record, mesh_device)
     return replace(record, mesh=shape)
 

@@ -29,7 +29,7 @@ class ComputeKernel:
         import ttnn
 
         fidelity = {"lofi": ttnn.MathFidelity.LoFi, "hifi2": ttnn.MathFidelity.HiFi2, "hifi4": ttnn.MathFidelity.HiFi4}
-        return ttnn.WormholeComputeKernelConfig(   # also what ttnn takes on Blackhole
+        return ttnn.WormholeComputeKernelConfig(  # also what ttnn takes on Blackhole
             math_fidelity=fidelity[self.fidelity],
             math_approx_mode=self.approximate_math,
             fp32_dest_acc_en=self.fp32_accumulate,

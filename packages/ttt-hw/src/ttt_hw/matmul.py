@@ -11,15 +11,14 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from ttt_core import PlacementError
-from ttt_shard_dsl import tile_bytes
-
 from ttt_hw.catalogue import Chip
 from ttt_hw.compute import ComputeKernel, matmul_kernel
 from ttt_hw.transfer import DType
+from ttt_shard_dsl import tile_bytes
 
 TILE = 32
-MAX_BLOCK_W = 8   # inner tiles a core reads at once; reads are long enough to hide latency by then
-L1_RESERVED = 128 * 1024   # left for activations that stay in L1 beside a matmul's buffers
+MAX_BLOCK_W = 8  # inner tiles a core reads at once; reads are long enough to hide latency by then
+L1_RESERVED = 128 * 1024  # left for activations that stay in L1 beside a matmul's buffers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,15 +75,39 @@ class BcastMatmul:
         rows, columns = (1, x * y) if self.kind == "1d" else (y, x)
         subblock = self.out_subblock_h * self.out_subblock_w
         rules = (
-            (x <= chip.grid[0] and y <= chip.grid[1], f"grid {x}x{y} is beyond the chip's {chip.grid[0]}x{chip.grid[1]}"),
-            (rows * self.per_core_m >= mt, f"{rows} x per_core_m={self.per_core_m} covers less than the {mt} row tiles"),
-            (columns * self.per_core_n >= nt, f"{columns} x per_core_n={self.per_core_n} covers less than the {nt} column tiles"),
+            (
+                x <= chip.grid[0] and y <= chip.grid[1],
+                f"grid {x}x{y} is beyond the chip's {chip.grid[0]}x{chip.grid[1]}",
+            ),
+            (
+                rows * self.per_core_m >= mt,
+                f"{rows} x per_core_m={self.per_core_m} covers less than the {mt} row tiles",
+            ),
+            (
+                columns * self.per_core_n >= nt,
+                f"{columns} x per_core_n={self.per_core_n} covers less than the {nt} column tiles",
+            ),
             (kt % self.in0_block_w == 0, f"in0_block_w={self.in0_block_w} does not divide the {kt} inner tiles"),
-            (self.per_core_m % self.out_block_h == 0, f"out_block_h={self.out_block_h} does not divide per_core_m={self.per_core_m}"),
-            (self.per_core_n % self.out_block_w == 0, f"out_block_w={self.out_block_w} does not divide per_core_n={self.per_core_n}"),
-            (self.out_block_h % self.out_subblock_h == 0, f"out_subblock_h={self.out_subblock_h} does not divide out_block_h={self.out_block_h}"),
-            (self.out_block_w % self.out_subblock_w == 0, f"out_subblock_w={self.out_subblock_w} does not divide out_block_w={self.out_block_w}"),
-            (subblock <= self.kernel.dst_tiles, f"a subblock of {subblock} tiles is beyond the {self.kernel.dst_tiles} that the destination registers hold"),
+            (
+                self.per_core_m % self.out_block_h == 0,
+                f"out_block_h={self.out_block_h} does not divide per_core_m={self.per_core_m}",
+            ),
+            (
+                self.per_core_n % self.out_block_w == 0,
+                f"out_block_w={self.out_block_w} does not divide per_core_n={self.per_core_n}",
+            ),
+            (
+                self.out_block_h % self.out_subblock_h == 0,
+                f"out_subblock_h={self.out_subblock_h} does not divide out_block_h={self.out_block_h}",
+            ),
+            (
+                self.out_block_w % self.out_subblock_w == 0,
+                f"out_subblock_w={self.out_subblock_w} does not divide out_block_w={self.out_block_w}",
+            ),
+            (
+                subblock <= self.kernel.dst_tiles,
+                f"a subblock of {subblock} tiles is beyond the {self.kernel.dst_tiles} that the destination registers hold",
+            ),
             (
                 self.l1_bytes(request) <= chip.l1_bytes_per_core - L1_RESERVED,
                 f"{self.l1_bytes(request):,} bytes of L1 per core are beyond the {chip.l1_bytes_per_core - L1_RESERVED:,} left beside activations",
@@ -92,7 +115,9 @@ class BcastMatmul:
         )
         for holds, reason in rules:
             if not holds:
-                raise PlacementError(f"{request} cannot run as {self}: {reason}. Change that field, or let plan_matmul choose.")
+                raise PlacementError(
+                    f"{request} cannot run as {self}: {reason}. Change that field, or let plan_matmul choose."
+                )
 
     def l1_bytes(self, request: MatmulRequest) -> int:
         """Circular-buffer bytes per core: double-buffered operand blocks, the output block and its fp32 partial sums."""
@@ -156,8 +181,12 @@ def _candidates(request: MatmulRequest, chip: Chip) -> Iterator[BcastMatmul]:
     for in0_block_w in (width for width in divisors(kt) if width <= widest):
         for out_block_h in divisors(per_core_m):
             for out_block_w in divisors(per_core_n):
-                subblocks = ((h, w) for h in divisors(out_block_h) for w in divisors(out_block_w) if h * w <= kernel.dst_tiles)
-                out_subblock_h, out_subblock_w = max(subblocks, key=lambda subblock: (subblock[0] * subblock[1], subblock[1]))
+                subblocks = (
+                    (h, w) for h in divisors(out_block_h) for w in divisors(out_block_w) if h * w <= kernel.dst_tiles
+                )
+                out_subblock_h, out_subblock_w = max(
+                    subblocks, key=lambda subblock: (subblock[0] * subblock[1], subblock[1])
+                )
                 yield BcastMatmul(
                     kind=kind,
                     grid=grid,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Array: TypeAlias = "NDArray[np.generic]"   # in quotes, so that importing ttt_hw does not import NumPy
+Array: TypeAlias = "NDArray[np.generic]"  # in quotes, so that importing ttt_hw does not import NumPy
 HostSource: TypeAlias = "Callable[[], Array]"
 
 DType = Literal["float32", "bfloat16", "bfloat8_b", "bfloat4_b", "uint32", "int32", "uint16"]

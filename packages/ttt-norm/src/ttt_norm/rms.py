@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import ttnn
+
 from ttt_core import Tensor
 from ttt_hw import Array, ComputeKernel, board_of
+from ttt_norm.spec import NormSpec
 from ttt_shard_dsl import memory_config
 from ttt_weights import LazyWeight, Source, as_source
-
-from ttt_norm.spec import NormSpec
 
 
 class RMSNorm:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ttnn
-from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
 
+from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
 from ttt_patterns.parts import weights_of
 
 

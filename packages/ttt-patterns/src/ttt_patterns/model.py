@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import ttnn
+
 from ttt_core import Embedding, Head, KVCache, LogitRows, Norm, ShapeError, Tensor, Weight
 from ttt_hw import DType, upload
-
 from ttt_patterns.decoder import DecoderLayer
 from ttt_patterns.parts import weights_of
 
@@ -67,7 +67,9 @@ class DecoderModel:
         prompts, tokens = self._prompts(ids)
         lengths = [tokens] * len(prompts) if lengths is None else list(lengths)
         if len(lengths) != len(prompts) or not all(1 <= length <= tokens for length in lengths):
-            raise ShapeError(f"lengths {lengths} for ids [{len(prompts)}, {tokens}]; one length from 1 to {tokens} a prompt.")
+            raise ShapeError(
+                f"lengths {lengths} for ids [{len(prompts)}, {tokens}]; one length from 1 to {tokens} a prompt."
+            )
         hidden = [
             self._hidden(prompt, None if cache is None else [layer.for_user(user) for layer in cache])
             for user, prompt in enumerate(prompts)
@@ -93,7 +95,8 @@ class DecoderModel:
             np.arange(ids.shape[-1], dtype=np.int32)[None], self._device, dtype="int32", layout="row_major"
         )
         x = self.embedding.prefill_forward(ids)
-        for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+        caches: Sequence[KVCache | None] = cache or [None] * len(self.layers)
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
             x = layer.prefill_forward(x, cache=layer_cache, positions=positions)
         return x
 

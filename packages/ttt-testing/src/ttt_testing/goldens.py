@@ -8,6 +8,7 @@ Letters: B users, H query heads, KV key-value heads, S tokens, C context, hd hea
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -121,9 +122,8 @@ def typecast(
     input_tensor: torch.Tensor, *dtypes: Any, dtype: Any = None, input_dtype: Any = None, output_dtype: Any = None
 ) -> torch.Tensor:
     """ttnn.typecast: ttnn's own golden for integers; a floating target is left to the shadow's rounding."""
-    target = [*dtypes, dtype, output_dtype]
-    target = [each for each in target if each is not None][-1]
-    if target not in _INTEGERS:
+    *_, target = (given for given in (*dtypes, dtype, output_dtype) if given is not None)
+    if target in (ttnn.float32, ttnn.bfloat16, ttnn.bfloat8_b, ttnn.bfloat4_b):
         return input_tensor.to(torch.float32)
     integers: torch.Tensor = ttnn.typecast.golden_function(input_tensor, target)
     return integers.to(torch.int64)
@@ -146,15 +146,38 @@ MISSING: dict[Any, Golden] = {
 }
 # ttnn has goldens for these, but they round where the shadow wants float32, or know only part of the arguments.
 _INSTEAD: dict[Any, Golden] = {ttnn.fill_cache: fill_cache, ttnn.reshape: reshape, ttnn.typecast: typecast}
-# Operations that write their first argument in place.
-_IN_PLACE = frozenset({_E.paged_update_cache, ttnn.fill_cache})
+# Operations that write their first argument in place, besides those that say so by a name that ends with "_".
+_IN_PLACE = frozenset({_E.paged_update_cache, ttnn.fill_cache, ttnn.update_cache})
+# Arguments by which a caller gives the tensors that an operation is to write.
+_OUTPUTS = ("output_tensor", "output_tensors", "optional_output_tensor", "optional_output_tensors")
+# Arguments that say where and how to compute, not what. An output dtype is left to the rounding.
+_NOT_MATH = frozenset(
+    {"dtype", "output_dtype", "memory_config", "compute_kernel_config", "queue_id", "cq_id", "core_grid", "sub_core_grids"}
+    | {"overlap_qk_coregrid", *_OUTPUTS}
+)
 
 
 def attach_missing() -> None:
     """Attach to ttnn the golden functions that it lacks; those it has are left alone."""
     for operation, golden in MISSING.items():
         if operation.golden_function is None:
-            ttnn.attach_golden_function(operation, golden)
+            ttnn.attach_golden_function(operation, _of_math_alone(operation, golden))
+
+
+def _of_math_alone(operation: Any, golden: Golden) -> Golden:
+    """A golden that can be called as the operation is, as ttnn's own comparison mode does."""
+
+    @wraps(golden)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return golden(*args, **math_of(operation, kwargs))
+
+    return call
+
+
+def math_of(operation: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments that say what to compute; for a typecast the dtype is that."""
+    dtype_too = operation is ttnn.typecast
+    return {key: kwargs[key] for key in kwargs if key not in _NOT_MATH or (dtype_too and key.endswith("dtype"))}
 
 
 def golden_of(operation: Any) -> Golden:
@@ -168,6 +191,12 @@ def golden_of(operation: Any) -> Golden:
     return golden
 
 
-def mutated_argument(operation: Any, args: tuple[Any, ...]) -> Any | None:
-    """The ttnn tensor that the operation writes in place, if it is one of those."""
-    return args[0] if operation in _IN_PLACE else None
+def written_tensors(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The caller's tensors that hold the operation's outputs afterwards, in the order of the outputs."""
+    name: str = operation.python_fully_qualified_name
+    if operation in _IN_PLACE or (name.endswith("_") and not name.endswith("__")):
+        if not args:
+            raise GoldenError(f"{name} writes its first argument in place: give that one by position, so that it is known.")
+        return [args[0]]
+    given = (kwargs[key] for key in _OUTPUTS if kwargs.get(key) is not None)
+    return [tensor for value in given for tensor in (value if isinstance(value, (list, tuple)) else [value])]

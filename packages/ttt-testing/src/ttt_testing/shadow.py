@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from ttt_core import GoldenError
 from ttt_hw import observe, source_of, translate
 
-from ttt_testing.goldens import attach_missing, golden_of, mutated_argument
+from ttt_testing.goldens import Golden, attach_missing, golden_of, math_of, written_tensors
 from ttt_testing.rounding import round_to
 
 Rounding = Literal["none", "device"]
+_FLOATING = (ttnn.float32, ttnn.bfloat16, ttnn.bfloat8_b, ttnn.bfloat4_b)
 Shards = list[torch.Tensor]   # one value per chip of the mesh, in row-major order
 
 # Operations whose result is not a function of values.
@@ -52,8 +53,8 @@ class Values:
         return self.operations.total()
 
     def shards(self, tensor: Any) -> Shards:
-        """The value on each chip. Raises GoldenError for a tensor whose history the shadow did not see."""
-        return self._value(tensor, reader="values.shards")
+        """A copy of the value on each chip. Raises GoldenError for a tensor whose history the shadow did not see."""
+        return [shard.clone() for shard in self._value(tensor, reader="values.shards")]
 
     def to_torch(self, tensor: Any) -> torch.Tensor:
         """The value of a tensor that is the same on all chips (or of a single-chip mesh)."""
@@ -87,7 +88,8 @@ class Values:
             if name == "ttnn.to_torch":
                 return self.to_torch(args[0] if args else kwargs["tensor"])
             if name == "ttnn.from_torch":
-                self._put(output, [_widen(args[0] if args else kwargs["tensor"])] * _num_chips(output))
+                host: torch.Tensor = args[0] if args else kwargs["tensor"]
+                self._put(output, [host.detach().clone()] * _num_chips(output))
                 return output
             self._compute(name, operation, args, kwargs, output)
             return output
@@ -99,31 +101,37 @@ class Values:
         if not outputs:
             return
         golden = golden_of(operation)
-        target = mutated_argument(operation, args)
-        results: list[Sequence[torch.Tensor]] = []
+        written = written_tensors(operation, args, kwargs)
+        math = math_of(operation, kwargs)
+        results: list[list[torch.Tensor]] = []
         for chip in range(_num_chips(outputs[0])):
-            chip_args = self._pick(args, chip, name)
-            chip_kwargs = self._pick({key: value for key, value in kwargs.items() if key not in _NOT_MATH}, chip, name)
-            result = golden(*chip_args, **chip_kwargs)
-            results.append(result if isinstance(result, (list, tuple)) else [result])
-            if target is None:
-                results[-1] = _unshare(results[-1], [*_flatten(chip_args), *_flatten(chip_kwargs)])
+            chip_args, chip_kwargs = self._pick(args, chip, name), self._pick(math, chip, name)
+            result = _run_golden(name, golden, chip_args, chip_kwargs)
+            own = [entry.shards[chip] for entry in (self._entries.get(id(tensor)) for tensor in written) if entry]
+            results.append(_unshare(result, [*_flatten(chip_args), *_flatten(chip_kwargs)], own))
+        shapes = [tuple(result.shape) for result in results[0]]
+        if shapes != [tuple(tensor.shape) for tensor in outputs]:
+            raise GoldenError(
+                f"{name}: the device made {_shapes(outputs)} but its golden function made {_shapes(results[0])}. "
+                f"One of the two misreads the arguments; see {golden.__module__}.{golden.__qualname__}."
+            )
         for index, tensor in enumerate(outputs):
-            shards = [_widen(result[index]) for result in results]
-            if tuple(shards[0].shape) != tuple(tensor.shape):
-                raise GoldenError(
-                    f"{name}: the device made {list(tensor.shape)} but its golden function made {list(shards[0].shape)}. "
-                    f"One of the two misreads the arguments; see {golden.__module__}.{golden.__qualname__}."
-                )
-            self._put(tensor, shards)
-            if target is not None and target is not tensor:
-                self._put(target, shards)
+            target = written[index] if index < len(written) else tensor
+            self._put(target, [result[index] for result in results])
+            self._entries[id(tensor)] = _Entry(tensor, self._entries[id(target)].shards)
         self.operations[name] += 1
 
     def _put(self, tensor: Any, shards: Shards) -> None:
+        """Give a tensor its value. One that has a value already is written in place, for whatever shares its memory."""
+        held = [_as_held(shard, tensor.dtype) for shard in shards]
         if self.rounding == "device":
-            shards = [round_to(shard, tensor.dtype) for shard in shards]
-        self._entries[id(tensor)] = _Entry(tensor, shards)
+            held = [round_to(shard, tensor.dtype) for shard in held]
+        entry = self._entries.get(id(tensor))
+        if entry is None:
+            self._entries[id(tensor)] = _Entry(tensor, held)
+        else:
+            for memory, shard in zip(entry.shards, held, strict=True):
+                memory.copy_(shard)
 
     def _value(self, tensor: Any, reader: str) -> Shards:
         entry = self._entries.get(id(tensor))
@@ -158,12 +166,6 @@ class Values:
             del self._entries[key]
 
 
-# Arguments that say where and how to compute, not what. An output dtype is left to the rounding.
-_NOT_MATH = frozenset(
-    {"dtype", "output_dtype", "memory_config", "compute_kernel_config", "queue_id", "cq_id", "core_grid", "output_tensor"}
-)
-
-
 def _count_of_unheld() -> int:
     entry = _Entry(object(), [])
     return sys.getrefcount(entry.tensor)
@@ -191,6 +193,7 @@ def shadow(rounding: Rounding = "none") -> Iterator[Values]:
     with ExitStack() as stack:
         _active.append(values)
         stack.callback(_active.clear)
+        stack.callback(values._sweep)
         stack.enter_context(observe(values))
         for kind in (ttnn.decorators.FastOperation, ttnn.decorators.Operation):
             run = kind.__call__
@@ -223,14 +226,35 @@ def _flatten(value: Any) -> list[Any]:
     return [value]
 
 
-def _unshare(results: Sequence[torch.Tensor], inputs: list[Any]) -> list[torch.Tensor]:
-    """Copy results that are views of an input, so that writing a cache in place cannot change another tensor."""
-    storages = {value.untyped_storage().data_ptr() for value in inputs if isinstance(value, torch.Tensor)}
-    return [result.clone() if result.untyped_storage().data_ptr() in storages else result for result in results]
+def _run_golden(name: str, golden: Golden, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    try:
+        return [value for value in _flatten(golden(*args, **kwargs)) if isinstance(value, torch.Tensor)]
+    except TypeError as error:
+        raise GoldenError(
+            f"{name}: its golden function {golden.__module__}.{golden.__qualname__} does not take these arguments: {error}."
+        ) from error
 
 
-def _widen(value: torch.Tensor) -> torch.Tensor:
-    return value.to(torch.float32) if value.is_floating_point() else value.to(torch.int64)
+def _unshare(results: Sequence[torch.Tensor], inputs: list[Any], own: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Copy results that are views of an input, so that writing a cache in place cannot change another tensor.
+
+    `own` is memory that the operation is meant to write.
+    """
+    shared = {_storage(value) for value in inputs if isinstance(value, torch.Tensor)} - {_storage(value) for value in own}
+    return [result.clone() if _storage(result) in shared else result for result in results]
+
+
+def _storage(value: torch.Tensor) -> int:
+    return value.untyped_storage().data_ptr()
+
+
+def _shapes(tensors: Sequence[Any]) -> str:
+    return " and ".join(str(list(tensor.shape)) for tensor in tensors)
+
+
+def _as_held(value: torch.Tensor, dtype: Any) -> torch.Tensor:
+    """float32 for a floating dtype of the device, int64 for an integer one."""
+    return value.to(torch.float32 if dtype in _FLOATING else torch.int64)
 
 
 def _from_numpy(array: NDArray[np.generic]) -> torch.Tensor:

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes   # gives NumPy the names of bfloat16 and float8, which safetensors asks it for
+import ml_dtypes  # gives NumPy the names of bfloat16 and float8, which safetensors asks it for
 import numpy as np
 from safetensors import SafetensorError, safe_open
+
 from ttt_core import WeightError
 from ttt_hw import Array
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
 from ttt_core import WeightError
 from ttt_hw import Array, DType, TensorLayout, board_of, forget_source, remember_source, upload
 from ttt_shard_dsl import memory_config
@@ -81,7 +82,11 @@ class LazyWeight:
         """The device tensor, converted and copied on first use."""
         if self._tensor is None:
             placed = memory_config(
-                self._placement, shape=self.shape, device=board_of(self._device), dtype=self.dtype, tiled=self._layout == "tile"
+                self._placement,
+                shape=self.shape,
+                device=board_of(self._device),
+                dtype=self.dtype,
+                tiled=self._layout == "tile",
             )
             self._tensor = upload(
                 self.host(), self._device, dtype=self.dtype, layout=self._layout, memory_config=placed
@@ -93,11 +98,14 @@ class LazyWeight:
         """The float32 values, read and built anew."""
         values = self._build(*(np.asarray(source.read(), dtype=np.float32) for source in self._sources))
         if values.shape != self.shape:
-            raise WeightError(f"{self.name} was built with shape {list(values.shape)}, but {list(self.shape)} was declared.")
+            raise WeightError(
+                f"{self.name} was built with shape {list(values.shape)}, but {list(self.shape)} was declared."
+            )
         return _contiguous(values)
 
     def __repr__(self) -> str:
-        return f"LazyWeight({self.name}, {list(self.shape)}, {self.dtype}, {'on device' if self._tensor is not None else 'not yet read'})"
+        state = "not yet read" if self._tensor is None else "on device"
+        return f"LazyWeight({self.name}, {list(self.shape)}, {self.dtype}, {state})"
 
 
 def _contiguous(values: Float32, block: int = 256) -> Float32:
