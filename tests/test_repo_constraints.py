@@ -42,6 +42,6 @@ def test_a_distribution_with_two_versions_says_for_which_python() -> None:
 
 def test_writing_constraints_keeps_the_rest_of_pyproject() -> None:
     before = "[tool.uv]\npackage = false   # a workspace\nconstraint-dependencies = []\n\n[tool.ruff]\n"
-    after = "[tool.uv]\npackage = false   # a workspace\nconstraint-dependencies = [\n    \"a==1\",\n]\n\n[tool.ruff]\n"
+    after = '[tool.uv]\npackage = false   # a workspace\nconstraint-dependencies = [\n    "a==1",\n]\n\n[tool.ruff]\n'
     assert with_constraints(before, ["a==1"]) == after
     assert with_constraints(after, []) == before

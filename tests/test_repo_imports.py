@@ -10,7 +10,7 @@ import pytest
 from tools.workspace import ROOT, packages
 
 BIN = Path(sys.executable).parent
-PLANTED = {   # (module that imports, what it imports): the contract that forbids it
+PLANTED = {  # (module that imports, what it imports): the contract that forbids it
     ("ttt_core", "ttt_hw"): "imports point down",
     ("ttt_ffn", "ttt_attention"): "imports point down",
     ("ttt_hw", "ttt_weights"): "imports point down",

@@ -23,7 +23,7 @@ UV = os.environ.get("UV", "uv")
 EXPORT = "export --quiet --frozen --no-hashes --no-annotate --no-header --no-emit-workspace"
 EVERYTHING = "--all-packages --all-extras --all-groups"
 HEADER = "# Every distribution of the development environment; written by `nox -s lock`.\n"
-SPLIT = "3.12"   # ttnn has wheels for CPython 3.10 and 3.12; what 3.10 cannot have newest has two lines
+SPLIT = "3.12"  # ttnn has wheels for CPython 3.10 and 3.12; what 3.10 cannot have newest has two lines
 LINUX = {
     "implementation_name": "cpython",
     "os_name": "posix",

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @dataclass(frozen=True, kw_only=True)
 class Package:
     folder: Path
-    project: dict[str, Any]   # the [project] table
+    project: dict[str, Any]  # the [project] table
 
     @property
     def name(self) -> str:

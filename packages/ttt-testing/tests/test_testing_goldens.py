@@ -357,7 +357,7 @@ def test_heads_of_decode_through_the_device(mesh: Any, users: int) -> None:
         q, k, _v = E.nlp_create_qkv_heads_decode(
             on(mesh, x), num_heads=heads, num_kv_heads=kv_heads, memory_config=ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG
         )
-        tables = (on(mesh, t[None, :, None], memory_config=user_a_core(32)) for t in (cos, sin))
+        tables = (ttnn.to_memory_config(on(mesh, t[None, :, None]), user_a_core(32)) for t in (cos, sin))
         turned = E.rotary_embedding_hf(k, *tables, is_decode_mode=True)
         rows = x[0, 0, :, heads * hd : (heads + kv_heads) * hd].view(users, kv_heads, 1, hd)
         expected, _ = apply_rotary_pos_emb(rows, rows, cos[:, None], sin[:, None])   # a user is a batch of one token
@@ -374,7 +374,8 @@ def test_heads_of_decode_through_the_device(mesh: Any, users: int) -> None:
         assert not held.any()
         joined = E.nlp_concat_heads_decode(ttnn.to_memory_config(q, user_a_core(32)), num_heads=heads)
         close(values.to_torch(joined)[:, :, :users], x[..., : heads * hd], atol=0)
-        kept = ttnn.reshape(ttnn.to_memory_config(joined, ttnn.L1_MEMORY_CONFIG), (1, 1, users, heads * hd), (1, 1, 32, heads * hd))
+        interleaved = ttnn.to_memory_config(joined, ttnn.L1_MEMORY_CONFIG)
+        kept = ttnn.reshape(interleaved, (1, 1, users, heads * hd), (1, 1, 32, heads * hd))
         close(values.to_torch(kept), x[..., : heads * hd], atol=0)
 
 

@@ -4,13 +4,19 @@ from ttt_attention.cache import MAX_USERS as MAX_USERS, ContiguousKVCache as Con
 from ttt_attention.grouped_query import GroupedQueryAttention as GroupedQueryAttention
 from ttt_attention.heads import padded_head_dim as padded_head_dim
 from ttt_attention.rotary import Rotary as Rotary, inverse_frequencies as inverse_frequencies
-from ttt_attention.spec import AttentionSpec as AttentionSpec, Llama3Scaling as Llama3Scaling, RopeSpec as RopeSpec
+from ttt_attention.spec import (
+    AttentionSpec as AttentionSpec,
+    HeadNormSpec as HeadNormSpec,
+    Llama3Scaling as Llama3Scaling,
+    RopeSpec as RopeSpec,
+)
 
 __all__ = [
     "MAX_USERS",
     "AttentionSpec",
     "ContiguousKVCache",
     "GroupedQueryAttention",
+    "HeadNormSpec",
     "Llama3Scaling",
     "RopeSpec",
     "Rotary",

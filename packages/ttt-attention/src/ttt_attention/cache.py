@@ -7,7 +7,7 @@ from typing import Any
 
 import ttnn
 
-from ttt_attention.heads import TILE, padded_head_dim
+from ttt_attention.heads import TILE, padded_head_dim, split_heads
 from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError, Tensor
 from ttt_hw import DType, board_of
@@ -18,7 +18,7 @@ MAX_USERS = 32  # one tile of rows: the decode kernels take a user a row
 
 @dataclass(frozen=True, slots=True)
 class ContiguousKVCache:
-    """Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM.
+    """Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM; on a mesh, of each chip's heads.
 
     `user` is the slot that a prefill fills.
     """
@@ -36,17 +36,26 @@ class ContiguousKVCache:
             raise ShapeError(
                 f"a KV cache for {users} users; 1 to {MAX_USERS} are possible. Split them into several batches."
             )
+        longest = -(-spec.max_context // TILE) * TILE
         if context % TILE or context < TILE:
+            nearest = max(TILE, -(-context // TILE) * TILE)
+            raise ShapeError(f"a KV cache of context {context}; it must be a multiple of {TILE}. Nearest: {nearest}.")
+        if context > longest:
             raise ShapeError(
-                f"a KV cache of context {context}; it must be a multiple of {TILE}. Nearest: {-(-context // TILE) * TILE}."
+                f"a KV cache of context {context}; the model's positions end at {spec.max_context}. Nearest: {longest}."
             )
-        shape = (users, spec.num_kv_heads, context, padded_head_dim(spec.head_dim))
-        memory = memory_config("b h s d in dram", shape=shape, device=board_of(device), dtype=dtype)
+        board = board_of(device)
+        kv_heads = split_heads(spec, board.mesh[1]).num_kv_heads
+        shape = (users, kv_heads, context, padded_head_dim(spec.head_dim))
+        memory = memory_config("b h s d in dram", shape=shape, device=board, dtype=dtype)
         keys, values = (
             ttnn.zeros(shape, getattr(ttnn, dtype), ttnn.TILE_LAYOUT, device, memory_config=memory) for _ in range(2)
         )
         return cls(keys, values)
 
     def for_user(self, user: int) -> ContiguousKVCache:
-        """The same memory, with prefill writing to that user's slot."""
+        """The same memory, with prefill writing to that user's slot. Raises ShapeError for a slot that is not there."""
+        users = self.keys.shape[0]
+        if not 0 <= user < users:
+            raise ShapeError(f"user {user} of a KV cache for {users} users; slots are 0 to {users - 1}.")
         return replace(self, user=user)

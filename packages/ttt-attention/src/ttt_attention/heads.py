@@ -6,8 +6,12 @@ a head is padded with zeros on its own; zeros add nothing to scores or outputs. 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ttt_attention.spec import AttentionSpec
+from ttt_core import PlacementError
 from ttt_weights import Float32
 
 TILE = 32
@@ -26,10 +30,50 @@ def pad_halves(values: Float32) -> Float32:
     return np.pad(halves, [(0, 0)] * (len(leading) + 1) + [(0, extra)]).reshape(*leading, head_dim + 2 * extra)
 
 
-def pack_projection(weight: Float32, head_dim: int) -> Float32:
-    """A q, k or v weight [heads · head_dim, D] → [D, heads · padded_head_dim]."""
-    columns = weight.T  # [D, heads · head_dim]
-    return pad_halves(columns.reshape(len(columns), -1, head_dim)).reshape(len(columns), -1)
+class LocalHeads(NamedTuple):
+    """What one chip of several has: its query heads, and the key-value heads that these read."""
+
+    num_heads: int
+    num_kv_heads: int
+
+
+def split_heads(spec: AttentionSpec, chips: int) -> LocalHeads:
+    """The heads of each chip. Fewer key-value heads than chips are held by several chips each.
+
+    Errors: PlacementError where heads do not split evenly, with the nearest number of chips over which they do.
+    """
+    if not _splits(spec, chips):
+        nearest = max(degree for degree in range(1, chips) if _splits(spec, degree))
+        raise PlacementError(
+            f"{spec.num_heads} query heads and {spec.num_kv_heads} key-value heads do not split over {chips} chips: query "
+            "heads must be a multiple of the chips, key-value heads a multiple or a divisor. Nearest legal degree: "
+            f"{nearest}; open a mesh with {nearest} columns, or a smaller board."
+        )
+    return LocalHeads(spec.num_heads // chips, max(1, spec.num_kv_heads // chips))
+
+
+def _splits(spec: AttentionSpec, chips: int) -> bool:
+    return spec.num_heads % chips == 0 and (spec.num_kv_heads % chips == 0 or chips % spec.num_kv_heads == 0)
+
+
+def pack_qkv(q: Float32, k: Float32, v: Float32, *, spec: AttentionSpec, chips: int) -> Float32:
+    """Weights [heads · head_dim, D], or biases with D = 1, → [D, chips · (H + 2·KV) · padded head dim]: q | k | v of each chip.
+
+    H and KV are a chip's own head counts.
+    """
+    local = split_heads(spec, chips)
+    columns = []
+    for chip in range(chips):
+        first = chip * spec.num_kv_heads // chips
+        for weight, start, count in (
+            (q, chip * local.num_heads, local.num_heads),
+            (k, first, local.num_kv_heads),
+            (v, first, local.num_kv_heads),
+        ):
+            heads = weight.reshape(-1, spec.head_dim, weight.shape[-1])[start : start + count]
+            packed = pad_halves(np.moveaxis(heads, -1, 0))  # [D, heads, padded head dim]
+            columns.append(packed.reshape(len(packed), -1))
+    return np.concatenate(columns, axis=-1)
 
 
 def pack_output(weight: Float32, head_dim: int) -> Float32:

@@ -24,12 +24,16 @@ def inverse_frequencies(rope: RopeSpec, head_dim: int) -> Float32:
     Source: _compute_llama3_parameters of transformers' modeling_rope_utils.
     """
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = (1.0 / np.power(np.float32(rope.theta), exponents)).astype(np.float32)
+    # Correctly rounded powers, as torch's are: NumPy's float32 ones differ by 2 units, which is 0.016 radians at position 131,072.
+    powers = np.power(np.float64(rope.theta), exponents.astype(np.float64)).astype(np.float32)
+    frequencies = np.float32(1) / powers
     if rope.scaling is None:
         return frequencies
     s = rope.scaling
-    wavelengths = 2 * math.pi / frequencies
-    smooth = (s.original_context / wavelengths - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
+    one = np.float32(1)  # torch divides a number by a tensor as number · (1 / tensor)
+    wavelengths = np.float32(2 * math.pi) * (one / frequencies)
+    turns = np.float32(s.original_context) * (one / wavelengths)
+    smooth = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
     scaled = np.where(wavelengths > s.original_context / s.low_freq_factor, frequencies / s.factor, frequencies)
     blended = (1 - smooth) * scaled / s.factor + smooth * scaled
     between = (wavelengths <= s.original_context / s.low_freq_factor) & (

@@ -42,10 +42,23 @@ class RopeSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HeadNormSpec:
+    """Root-mean-square normalisation of each query and key head before its rotation."""
+
+    eps: float
+
+    def __post_init__(self) -> None:
+        if not self.eps > 0:
+            raise SpecError(f"HeadNormSpec(eps={self.eps}): eps must be above 0.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionSpec:
     """Causal self-attention whose `num_heads` query heads share `num_kv_heads` keys and values.
 
-    `max_context` bounds positions. Errors: SpecError for heads that do not divide or an odd head_dim.
+    `max_context` bounds positions; `window` is how many tokens a query sees, itself included (None: all before it);
+    `qkv_bias` adds a bias to queries, keys and values; `head_norm` normalises query and key heads.
+    Errors: SpecError for heads that do not divide, an odd head_dim, a size below 1.
     """
 
     hidden_dim: int
@@ -54,10 +67,13 @@ class AttentionSpec:
     head_dim: int
     max_context: int
     rope: RopeSpec
+    window: int | None = None
+    qkv_bias: bool = False
+    head_norm: HeadNormSpec | None = None
 
     def __post_init__(self) -> None:
-        for name in ("hidden_dim", "num_heads", "num_kv_heads", "head_dim", "max_context"):
-            if getattr(self, name) < 1:
+        for name in ("hidden_dim", "num_heads", "num_kv_heads", "head_dim", "max_context", "window"):
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise SpecError(f"AttentionSpec({name}={getattr(self, name)}): it must be at least 1.")
         if self.num_heads % self.num_kv_heads:
             raise SpecError(

@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _app(commands: dict[str, EntryPoint], tokens: list[str]) -> App:
     """The program; it loads only the subcommand that is asked for, or all of them to list them."""
     app = App(
-        name="ttt", help="Transformer models for Tenstorrent devices, checked without one.", version=version("ttt-cli")
+        name="ttt",
+        help="Transformer models for Tenstorrent devices, checked without one.",
+        version=version("ttt-cli"),
+        suppress_keyboard_interrupt=False,
     )
     wanted = [commands[tokens[0]]] if tokens and tokens[0] in commands else list(commands.values())
     for entry in sorted(wanted, key=lambda entry: entry.name):

@@ -69,13 +69,17 @@ class ModelFactory:
             if key not in rotaries:
                 rope, head_dim, context = key
                 rotaries[key] = Rotary(rope, head_dim=head_dim, context=context, device=device)
+            optional = [
+                *(("q_bias", "k_bias", "v_bias") if layer.attention.qkv_bias else ()),
+                *(("q_norm", "k_norm") if layer.attention.head_norm else ()),
+            ]
             part = {
                 name: used[getattr(names, name).format(layer=number)]
-                for name in ("q", "k", "v", "o", "gate", "up", "down", "attention_norm", "ffn_norm")
+                for name in ("q", "k", "v", "o", *optional, "gate", "up", "down", "attention_norm", "ffn_norm")
             }
             attention = GroupedQueryAttention(
                 layer.attention,
-                **{name: part[name] for name in "qkvo"},
+                **{name: part[name] for name in ("q", "k", "v", "o", *optional)},
                 device=device,
                 dtype=weight_dtype,
                 cache_dtype=cache_dtype,

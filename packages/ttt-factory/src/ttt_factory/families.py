@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,6 +17,11 @@ class WeightNames:
     k: str = "model.layers.{layer}.self_attn.k_proj.weight"
     v: str = "model.layers.{layer}.self_attn.v_proj.weight"
     o: str = "model.layers.{layer}.self_attn.o_proj.weight"
+    q_bias: str = "model.layers.{layer}.self_attn.q_proj.bias"
+    k_bias: str = "model.layers.{layer}.self_attn.k_proj.bias"
+    v_bias: str = "model.layers.{layer}.self_attn.v_proj.bias"
+    q_norm: str = "model.layers.{layer}.self_attn.q_norm.weight"
+    k_norm: str = "model.layers.{layer}.self_attn.k_norm.weight"
     gate: str = "model.layers.{layer}.mlp.gate_proj.weight"
     up: str = "model.layers.{layer}.mlp.up_proj.weight"
     down: str = "model.layers.{layer}.mlp.down_proj.weight"
@@ -28,7 +34,9 @@ class WeightNames:
 class Family:
     """A model_type of transformers.
 
-    `required` maps a key to the only value that ttt can express so far; `unused` are keys that do not change the forward pass.
+    `defaults` are those of its config class, for keys that a file may leave out; `required` maps a key to the only value that
+    ttt can express so far; `unused` are keys that do not change the forward pass.
+    `window` says how the config speaks of sliding windows: not at all, by sliding_window for all layers, or by layer_types.
     """
 
     architecture: str
@@ -36,6 +44,9 @@ class Family:
     required: dict[str, object] = field(default_factory=dict)
     defaults: dict[str, object] = field(default_factory=dict)
     unused: frozenset[str] = frozenset()
+    qkv_bias: bool = False
+    head_norm: bool = False
+    window: Literal["none", "all_layers", "layer_types"] = "none"
 
 
 # Keys of any family that concern training, files, sampling or transformers itself.
@@ -48,13 +59,42 @@ UNUSED_EVERYWHERE = frozenset(
     }
 )  # fmt: skip
 
+_COMMON: dict[str, object] = {
+    "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+_QWEN: dict[str, object] = {
+    **_COMMON, "vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768,
+    "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28,
+}  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     "llama": Family(
         architecture="LlamaForCausalLM",
         required={"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"},
-        defaults={   # of transformers' LlamaConfig, for keys that a file may leave out
-            "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-            "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "tie_word_embeddings": False,
+        defaults={**_COMMON, "vocab_size": 32000, "intermediate_size": 11008, "max_position_embeddings": 2048},
+    ),
+    "mistral": Family(
+        architecture="MistralForCausalLM",
+        required={"hidden_act": "silu"},
+        defaults={
+            **_COMMON, "vocab_size": 32000, "intermediate_size": 14336, "max_position_embeddings": 131072,
+            "num_key_value_heads": 8, "sliding_window": 4096,
         },
+        window="all_layers",
+    ),
+    "qwen2": Family(
+        architecture="Qwen2ForCausalLM",
+        required={"hidden_act": "silu"},
+        defaults={**_QWEN, "num_key_value_heads": 32},
+        qkv_bias=True,
+        window="layer_types",
+    ),
+    "qwen3": Family(
+        architecture="Qwen3ForCausalLM",
+        required={"hidden_act": "silu", "attention_bias": False},
+        defaults={**_QWEN, "num_key_value_heads": 32, "head_dim": 128},
+        head_norm=True,
+        window="layer_types",
     ),
 }  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ttt_attention import AttentionSpec, Llama3Scaling, RopeSpec
+from ttt_attention import AttentionSpec, HeadNormSpec, Llama3Scaling, RopeSpec
 from ttt_core import SpecError
 from ttt_embedding import EmbeddingSpec, HeadSpec
 from ttt_factory.families import FAMILIES, UNUSED_EVERYWHERE, Family
@@ -18,6 +19,7 @@ from ttt_norm import NormSpec
 
 CONFIG_FILE = "config.json"
 ROPE_TYPES = ("default", "llama3")
+LAYER_TYPES = ("full_attention", "sliding_attention")
 
 Number = TypeVar("Number", int, float)
 
@@ -64,18 +66,26 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
         head_dim=head_dim,
         max_context=max_context,
         rope=_rope(reader),
+        qkv_bias=family.qkv_bias,
+        head_norm=HeadNormSpec(eps=eps) if family.head_norm else None,
     )
+    windows = _windows(reader, family, num_layers)
     ffn = FFNSpec(hidden_dim=hidden_dim, intermediate_dim=reader.number("intermediate_size", int))
     norm = NormSpec(dim=hidden_dim, eps=eps)
     reader.finish()
-    layer = DecoderLayerSpec(attention=attention, ffn=ffn, attention_norm=norm, ffn_norm=norm)
+    layers = {
+        window: DecoderLayerSpec(
+            attention=replace(attention, window=window), ffn=ffn, attention_norm=norm, ffn_norm=norm
+        )
+        for window in set(windows)
+    }
     return ModelSpec(
         family=str(config["model_type"]),
         hidden_dim=hidden_dim,
         vocab_size=vocab_size,
         max_context=max_context,
         embedding=EmbeddingSpec(vocab_size=vocab_size, hidden_dim=hidden_dim),
-        layers=(layer,) * num_layers,
+        layers=tuple(layers[window] for window in windows),
         final_norm=norm,
         head=HeadSpec(vocab_size=vocab_size, hidden_dim=hidden_dim, tied=tied),
     )
@@ -108,6 +118,11 @@ class _Reader:
         self._read.add(key)
         value = self._config.get(key)
         return self._family.defaults.get(key) if value is None else value
+
+    def optional(self, key: str) -> Any:
+        """A key whose null means none, and not the default."""
+        self._read.add(key)
+        return self._config[key] if key in self._config else self._family.defaults.get(key)
 
     def number(self, key: str, kind: type[Number], *, default: Number | None = None) -> Number:
         value = self.get(key)
@@ -168,6 +183,29 @@ def _rope(reader: _Reader) -> RopeSpec:
         ),
     )
     return RopeSpec(theta=_positive(theta, "rope_theta"), scaling=scaling)
+
+
+def _windows(reader: _Reader, family: Family, num_layers: int) -> list[int | None]:
+    """How many tokens each layer's queries see; None for all."""
+    if family.window == "none":
+        return [None] * num_layers
+    window = reader.optional("sliding_window")
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+        raise SpecError(f"{CONFIG_FILE}: sliding_window is {window!r}, a positive integer or null is wanted.")
+    if family.window == "all_layers":
+        return [window] * num_layers
+    full = (
+        reader.number("max_window_layers", int, default=num_layers) if reader.flag("use_sliding_window") else num_layers
+    )
+    reader.get("max_window_layers")
+    kinds = reader.get("layer_types") or [
+        "sliding_attention" if window is not None and layer >= full else "full_attention" for layer in range(num_layers)
+    ]
+    if not isinstance(kinds, list) or len(kinds) != num_layers or not set(kinds) <= set(LAYER_TYPES):
+        raise SpecError(
+            f"{CONFIG_FILE}: layer_types is {kinds!r}; a list of {num_layers} is wanted, each one of {', '.join(LAYER_TYPES)}."
+        )
+    return [window if kind == "sliding_attention" else None for kind in kinds]
 
 
 def _positive(value: Any, key: str) -> float:

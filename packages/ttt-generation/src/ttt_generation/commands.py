@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json as json_format
 import os
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -27,6 +28,12 @@ def run(
     rounding: Literal["none", "device"] = "none",
     weights: Literal["bf16", "bfp8", "bfp4"] = "bfp8",
     kv: Literal["bf16", "bfp8"] = "bfp8",
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    seed: int | None = None,
     compare: bool | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -44,7 +51,7 @@ def run(
     backend
         Default: a card if there is one, else the mock.
     prompt
-        Text to continue; repeat the option for several. Default: the first of the checkpoint's prompts.json.
+        Text to continue; repeat the option for several, up to 32. Default: the first of the checkpoint's prompts.json.
     max_new_tokens
         Stop after so many tokens if no stop token came.
     rounding
@@ -53,15 +60,41 @@ def run(
         Precision of the matrices on the device.
     kv
         Precision of the KV cache.
+    temperature
+        Draw tokens instead of taking the likeliest, with logits divided by this; 0 is greedy. Default: greedy, or 1 with any
+        other of the options for sampling.
+    top_k
+        Draw from the so many likeliest tokens.
+    top_p
+        Draw from the fewest tokens whose probabilities add up to this.
+    min_p
+        Draw from tokens at least this share as likely as the likeliest.
+    repetition_penalty
+        Above 1: tokens of the prompt and of the answer so far are less likely to come again.
+    seed
+        The same seed draws the same answer to a prompt, whatever the other prompts. Default: a fresh one for each prompt.
     compare
-        Also generate with Hugging Face transformers; exit 1 if a token differs.
+        Also generate with Hugging Face transformers; exit 1 if a token differs. Greedy only.
     json
         Print one JSON document, and nothing else, on stdout.
     """
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
     from ttt_generation.report import print_report
+    from ttt_generation.sampling import SamplingSpec
     from ttt_generation.session import Request, answer, default_checkpoint
 
+    options: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    sampling = SamplingSpec(**given) if given else None
+    if compare is None:
+        compare = checkpoint is None and (sampling is None or sampling.is_greedy)
     request = Request(
         checkpoint=checkpoint or default_checkpoint(),
         device=device,
@@ -71,11 +104,13 @@ def run(
         rounding=rounding,
         weights=weights,
         kv=kv,
-        compare=checkpoint is None if compare is None else compare,
+        sampling=sampling,
+        compare=compare,
+        stream=sys.stdout.isatty() and not json,
     )
     report = answer(request)
     if json:
         print(json_format.dumps(report.to_json(), indent=2))
     else:
-        print_report(report)
+        print_report(report, streamed=request.stream)
     return 0 if report.comparison is None or report.comparison.tokens_identical else 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ttt_core import GenerationError, WeightError
-from ttt_generation.strategy import Completion, OnToken, PrefillDecodeStrategy
+from ttt_generation.strategy import Completion, OnToken, PrefillDecodeStrategy, check_number
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -46,6 +46,15 @@ class FileTokenizer:
         return text
 
 
+def encode(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
+    """The prompts' tokens. Raises GenerationError for none, more than 32, or an empty one."""
+    check_number(prompts)
+    for index, prompt in enumerate(prompts):
+        if not prompt:
+            raise GenerationError(f"prompt {index + 1} is empty: it has no token to start from. Give it some text.")
+    return [tokenizer.encode(prompt) for prompt in prompts]
+
+
 class Generator:
     """A strategy with a tokenizer: prompts in text, answers in text."""
 
@@ -54,11 +63,8 @@ class Generator:
         self.tokenizer = tokenizer
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The prompts' tokens. Raises GenerationError for an empty prompt."""
-        for index, prompt in enumerate(prompts):
-            if not prompt:
-                raise GenerationError(f"prompt {index + 1} is empty: it has no token to start from. Give it some text.")
-        return [self.tokenizer.encode(prompt) for prompt in prompts]
+        """The prompts' tokens. Raises GenerationError for none, more than 32, or an empty one."""
+        return encode(self.tokenizer, prompts)
 
     def generate(self, prompts: Sequence[str], *, on_token: OnToken | None = None) -> list[tuple[str, Completion]]:
         """Each prompt's answer, and the tokens behind it."""

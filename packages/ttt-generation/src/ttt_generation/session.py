@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttt_core import GenerationError, SpecError
-from ttt_generation.generator import FileTokenizer
+from ttt_generation.generator import FileTokenizer, encode
+from ttt_generation.progress import hidden, progress_display, staged, timed
 from ttt_generation.report import Answer, Comparison, Report
+from ttt_generation.sampling import SamplingSpec
 from ttt_generation.stopping import stop_tokens
 from ttt_generation.strategy import Completion, PrefillDecodeStrategy
+from ttt_generation.streaming import stream
 from ttt_hw import DType, board, current_backend, open_mesh, translate
 
 if TYPE_CHECKING:
@@ -28,7 +31,10 @@ PRECISIONS: dict[str, DType] = {"bf16": "bfloat16", "bfp8": "bfloat8_b", "bfp4":
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """The options of `ttt run`. No prompts: the first few of the checkpoint's prompts.json."""
+    """The options of `ttt run`. No prompts: the first few of the checkpoint's prompts.json. `sampling` None is greedy.
+
+    `stream` shows the answers on stdout as they are generated.
+    """
 
     checkpoint: Path
     device: str
@@ -38,7 +44,9 @@ class Request:
     rounding: Literal["none", "device"]
     weights: str
     kv: str
+    sampling: SamplingSpec | None
     compare: bool
+    stream: bool
 
 
 def default_checkpoint() -> Path:
@@ -57,6 +65,11 @@ def answer(request: Request) -> Report:
     """Run it. Bad input is found before the device is opened where that is possible; errors are TttError."""
     from ttt_factory import read_config, spec_of_config
 
+    if request.compare and request.sampling is not None and not request.sampling.is_greedy:
+        raise GenerationError(
+            "--compare sets greedy tokens beside those of transformers, and sampling options were given: drawn tokens have "
+            "nothing to be equal to. Leave out --compare, or the sampling options."
+        )
     record = board(request.device)
     config = read_config(request.checkpoint)
     spec_of_config(config)
@@ -66,38 +79,45 @@ def answer(request: Request) -> Report:
         raise GenerationError(
             f"no prompt was given, and {request.checkpoint} has no {PROMPTS_FILE} to take some from. Add --prompt TEXT."
         )
-    for index, prompt in enumerate(prompts):
-        if not prompt:
-            raise GenerationError(f"prompt {index + 1} is empty: it has no token to start from. Give it some text.")
     tokenizer = FileTokenizer(request.checkpoint)
-    ids = [tokenizer.encode(prompt) for prompt in prompts]
+    ids = encode(tokenizer, prompts)
     stops = stop_tokens(request.checkpoint, config)
 
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
-        progress = stack.enter_context(_progress())
-        with _timed(seconds, "open"), _stage(progress, f"open {record.name}"):
+        progress = stack.enter_context(progress_display())
+        with timed(seconds, "open"), staged(progress, f"open {record.name}"):
             mesh = stack.enter_context(open_mesh(request.device, backend=request.backend))
             backend = current_backend(mesh)
             values = stack.enter_context(_shadow(request.rounding)) if backend == "mock" else None
         try:
-            with _timed(seconds, "load"):
+            with timed(seconds, "load"):
                 strategy = _load(request, mesh, stops, ids, progress)
-            with _timed(seconds, "generate"):
-                completions = _generate(strategy, ids, progress)
+            with timed(seconds, "generate"):
+                if request.stream:
+                    with hidden(progress), stream(prompts, tokenizer, sys.stdout) as shown:
+                        completions = strategy.generate(ids, on_token=shown)
+                        answers = _answers(prompts, completions, tokenizer, expected)
+                        shown.finish(answers)
+                else:
+                    with staged(progress, "generate", strategy.max_new_tokens * len(ids)) as step:
+                        completions = strategy.generate(ids, on_token=lambda _prompt, _token: step())
+                    answers = _answers(prompts, completions, tokenizer, expected)
         except RuntimeError as error:
             raise translate(error, where="ttt run") from error
         operations = None if values is None else values.num_operations
         comparison: Comparison | None = None
-        references: list[str | None] = [None] * len(ids)
         if request.compare:
             from ttt_generation.reference import compare_with_transformers
 
-            with _timed(seconds, "compare"), _stage(progress, "compare with Hugging Face", len(ids)) as step:
-                comparison, reference_tokens = compare_with_transformers(
+            with timed(seconds, "compare"), staged(progress, "compare with Hugging Face", len(ids)) as step:
+                comparison, references = compare_with_transformers(
                     request.checkpoint, ids, completions, max_new_tokens=request.max_new_tokens, step=step
                 )
-            references = [tokenizer.decode(tokens) for tokens in reference_tokens]
+            answers = [
+                replace(answer, reference=tokenizer.decode(tokens))
+                for answer, tokens in zip(answers, references, strict=True)
+            ]
     return Report(
         checkpoint=str(request.checkpoint),
         device=record.name,
@@ -106,17 +126,8 @@ def answer(request: Request) -> Report:
         rounding=request.rounding if values is not None else None,
         weights=request.weights,
         kv=request.kv,
-        answers=[
-            Answer(
-                prompt=prompt,
-                answer=tokenizer.decode(completion.tokens),
-                tokens=completion.tokens,
-                stopped=completion.stopped,
-                expected=expected.get(prompt),
-                reference=reference,
-            )
-            for prompt, completion, reference in zip(prompts, completions, references, strict=True)
-        ],
+        sampling=request.sampling,
+        answers=answers,
         comparison=comparison,
         device_operations=operations,
         seconds=seconds,
@@ -135,7 +146,11 @@ def _load(
         cache_dtype=PRECISIONS[request.kv],
     )
     strategy = PrefillDecodeStrategy(
-        model, max_new_tokens=request.max_new_tokens, stop_tokens=stops, keep_logits=request.compare
+        model,
+        max_new_tokens=request.max_new_tokens,
+        stop_tokens=stops,
+        sampling=request.sampling,
+        keep_logits=request.compare,
     )
     strategy.check(ids)
     for weight in progress.track(model.weights, description="load weights"):
@@ -143,9 +158,20 @@ def _load(
     return strategy
 
 
-def _generate(strategy: PrefillDecodeStrategy, ids: Sequence[Sequence[int]], progress: Progress) -> list[Completion]:
-    with _stage(progress, "generate", strategy.max_new_tokens * len(ids)) as step:
-        return strategy.generate(ids, on_token=lambda _prompt, _token: step())
+def _answers(
+    prompts: Sequence[str], completions: Sequence[Completion], tokenizer: FileTokenizer, expected: dict[str, str]
+) -> list[Answer]:
+    return [
+        Answer(
+            prompt=prompt,
+            answer=tokenizer.decode(completion.tokens),
+            tokens=completion.tokens,
+            stopped=completion.stopped,
+            seed=completion.seed,
+            expected=expected.get(prompt),
+        )
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
 
 
 def _shadow(rounding: Literal["none", "device"]) -> Any:
@@ -165,40 +191,3 @@ def _sample_answers(checkpoint: Path) -> dict[str, str]:
         raise SpecError(
             f"{path} is not a JSON list of objects with prompt and answer: {error!r}. Mend it, or remove it."
         ) from error
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
-
-
-def _progress() -> Progress:
-    """A progress display on stderr that leaves nothing behind, and is silent where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
-
-
-class _Stage:
-    def __init__(self, progress: Progress, description: str, total: int | None) -> None:
-        self._progress = progress
-        self._task = progress.add_task(description, total=total)
-
-    def __call__(self) -> None:
-        self._progress.advance(self._task)
-
-    def close(self) -> None:
-        self._progress.remove_task(self._task)
-
-
-@contextmanager
-def _stage(progress: Progress, description: str, total: int | None = None) -> Iterator[_Stage]:
-    stage = _Stage(progress, description, total)
-    try:
-        yield stage
-    finally:
-        stage.close()

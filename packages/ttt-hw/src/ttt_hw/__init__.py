@@ -10,6 +10,7 @@ from ttt_hw.attention import (
     plan_prefill_attention as plan_prefill_attention,
 )
 from ttt_hw.catalogue import Board as Board, Chip as Chip, board as board, board_of as board_of
+from ttt_hw.collectives import AllGather as AllGather, AllReduce as AllReduce, plan_reshard as plan_reshard
 from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
 from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
 from ttt_hw.matmul import (
@@ -27,6 +28,7 @@ from ttt_hw.transfer import (
     download as download,
     forget_source as forget_source,
     observe as observe,
+    parts_of as parts_of,
     remember_source as remember_source,
     source_of as source_of,
     to_host_tensor as to_host_tensor,
@@ -34,6 +36,8 @@ from ttt_hw.transfer import (
 )
 
 __all__ = [
+    "AllGather",
+    "AllReduce",
     "Array",
     "BcastMatmul",
     "Board",
@@ -55,9 +59,11 @@ __all__ = [
     "forget_source",
     "observe",
     "open_mesh",
+    "parts_of",
     "plan_decode_attention",
     "plan_matmul",
     "plan_prefill_attention",
+    "plan_reshard",
     "remember_source",
     "source_of",
     "to_host_tensor",

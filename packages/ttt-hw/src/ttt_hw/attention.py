@@ -8,7 +8,7 @@ from typing import Any
 from ttt_core import PlacementError
 from ttt_hw.catalogue import Chip
 from ttt_hw.compute import ComputeKernel
-from ttt_hw.matmul import TILE
+from ttt_hw.matmul import TILE, ceil_div
 
 LONG_PREFILL = 2048  # tokens from which chunks of 256 pay; shorter prompts need the parallelism of small chunks
 
@@ -26,12 +26,13 @@ class FlashAttention:
     kernel: ComputeKernel = ComputeKernel(fidelity="hifi4")
 
     def check(self, tokens: int) -> None:
-        """Chunks are whole tiles, and powers of two that divide the padded prompt."""
+        """Chunks are whole tiles, and powers of two that divide the prompt as it is padded to tiles."""
+        rows = ceil_div(tokens, TILE) * TILE
         for name, chunk in (("q_chunk", self.q_chunk), ("k_chunk", self.k_chunk)):
-            if chunk % TILE or tokens % chunk:
+            if chunk < TILE or chunk & (chunk - 1) or rows % chunk:
                 raise PlacementError(
-                    f"FlashAttention over {tokens} tokens has {name}={chunk}; it must be a multiple of {TILE} that divides "
-                    f"the tokens. Nearest valid: {largest_chunk(tokens, chunk)}."
+                    f"FlashAttention over {tokens} tokens has {name}={chunk}; it must be a power of two of at least {TILE} that "
+                    f"divides the {rows} rows. Nearest valid: {largest_chunk(rows, chunk)}."
                 )
 
     def to_ttnn(self) -> Any:
@@ -69,7 +70,8 @@ class DecodeAttention:
 
 def plan_prefill_attention(tokens: int, chip: Chip) -> FlashAttention:
     """The largest legal chunks up to 256 tokens for long prompts, 64 for short ones; the whole grid."""
-    chunk = largest_chunk(tokens, 256 if tokens >= LONG_PREFILL else 64)
+    rows = ceil_div(tokens, TILE) * TILE
+    chunk = largest_chunk(rows, 256 if tokens >= LONG_PREFILL else 64)
     config = FlashAttention(grid=chip.grid, q_chunk=chunk, k_chunk=chunk)
     config.check(tokens)
     return config
@@ -79,9 +81,9 @@ def plan_decode_attention(chip: Chip) -> DecodeAttention:
     return DecodeAttention(grid=chip.grid)
 
 
-def largest_chunk(tokens: int, limit: int) -> int:
-    """The largest power of two that divides `tokens` and is at most `limit` (at least one tile)."""
+def largest_chunk(rows: int, limit: int) -> int:
+    """The largest power of two that divides `rows`, which are whole tiles, and is at most `limit` (at least one tile)."""
     chunk = TILE
-    while chunk * 2 <= limit and tokens % (chunk * 2) == 0:
+    while chunk * 2 <= limit and rows % (chunk * 2) == 0:
         chunk *= 2
     return chunk

@@ -1,99 +1,20 @@
 """The boards that ttt knows: one record per chip and per board, each number with where it comes from.
 
-Units: bytes, hertz, GB/s (1e9 bytes per second). Grids are (x, y) in cores; mesh shapes are (rows, columns) in chips.
+Sources: "open device" is what ttnn 0.81 reports of one that is open, `mesh graph` a file in tt-metal's
+tt_metal/fabric/mesh_graph_descriptors, `tt-umd` its device/api/umd/device/types/cluster_descriptor_types.hpp, a data
+sheet a page of docs.tenstorrent.com/aibs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import replace
 from typing import Any, cast
 
 from ttt_core import DeviceError
 from ttt_hw._process import PROCESS
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TileCycles:
-    """Cycles that one core's matrix engine takes for a 32×32 by 32×32 tile product, by math fidelity."""
-
-    lofi: int
-    hifi2: int
-    hifi3: int
-    hifi4: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chip:
-    """One chip as ttnn offers it to programs: what is left of the die after harvesting and dispatch."""
-
-    arch: str
-    """As ttnn spells it."""
-    grid: tuple[int, int]
-    """Worker cores (x, y)."""
-    l1_bytes_per_core: int
-    """What the allocator gives out of one core's L1."""
-    l1_program_bytes: int
-    """The address that circular buffers and L1 tensors together may not pass."""
-    l1_alignment: int
-    dram_banks: int
-    dram_bytes_per_bank: int
-    dram_alignment: int
-    dram_gb_per_s: float
-    clock_hz: int
-    tile_cycles: TileCycles
-
-    def matmul_flops(self, cycles_per_tile: int) -> float:
-        """Peak FLOP/s of all worker cores at one entry of `tile_cycles`: cores · clock · 2·32³ / cycles."""
-        cores = self.grid[0] * self.grid[1]
-        return cores * self.clock_hz * 2 * 32**3 / cycles_per_tile
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Board:
-    """One product, or one system of several: which chip, how many, and the meshes they open as.
-
-    Satisfies the device Protocol of ttt_shard_dsl.
-    """
-
-    name: str
-    chip: Chip
-    mesh: tuple[int, int]
-    """The shape that is open, or that `open_mesh` opens unless told otherwise."""
-    shapes: tuple[tuple[int, int], ...]
-    """Every shape that the board opens as."""
-    product_code: int
-    """What the upper bits of the vendor's board id say."""
-    harvest_mask: int
-    """Rows of Tensix cores that are switched off on each chip; only the mock has to be told."""
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return self.chip.grid
-
-    @property
-    def dram_banks(self) -> int:
-        return self.chip.dram_banks
-
-    @property
-    def l1_bytes_per_core(self) -> int:
-        return self.chip.l1_bytes_per_core
-
-    @property
-    def dram_bytes_per_bank(self) -> int:
-        return self.chip.dram_bytes_per_bank
-
-    @property
-    def dram_alignment(self) -> int:
-        return self.chip.dram_alignment
-
-    @property
-    def l1_alignment(self) -> int:
-        return self.chip.l1_alignment
-
-    @property
-    def num_chips(self) -> int:
-        return self.mesh[0] * self.mesh[1]
-
+from ttt_hw._reported import as_reported
+from ttt_hw.records import Board as Board, Chip as Chip, TileCycles as TileCycles, Wiring as Wiring
 
 TENSIX_CYCLES = TileCycles(  # 4096 FLOP per cycle at LoFi; tt-metal, tech_reports/GEMM_FLOPS
     lofi=16,
@@ -103,91 +24,253 @@ TENSIX_CYCLES = TileCycles(  # 4096 FLOP per cycle at LoFi; tt-metal, tech_repor
 )
 
 WORMHOLE = Chip(
-    arch="wormhole_b0",  # read from an open device
-    grid=(8, 8),  # read from an open device: one row harvested, one row dispatches
-    l1_bytes_per_core=1_393_312,  # read from an open device
+    arch="wormhole_b0",  # open device
+    grid=(8, 8),  # open device
+    l1_bytes_per_core=1_393_312,  # open device
     l1_program_bytes=1_499_136,  # ttnn's message when circular buffers pass it
-    l1_alignment=16,  # read from an open device
-    dram_banks=12,  # read from an open device
-    dram_bytes_per_bank=1_072_693_184,  # read from an open device
-    dram_alignment=32,  # read from an open device
-    dram_gb_per_s=288.0,  # Tenstorrent, Wormhole n150 data sheet: 12 GB GDDR6 at 12 GT/s, 192 bits
-    clock_hz=1_000_000_000,  # Tenstorrent, Wormhole n150 data sheet: AI clock 1 GHz
+    l1_alignment=16,  # open device
+    dram_banks=12,  # open device
+    dram_bytes_per_bank=1_072_693_184,  # open device
+    dram_alignment=32,  # open device
+    dram_gb_per_s=288.0,  # Wormhole data sheet: 12 GT/s, 192 bits
+    clock_hz=1_000_000_000,  # Wormhole data sheet: AI clock 1 GHz
     tile_cycles=TENSIX_CYCLES,
+)
+WORMHOLE_GALAXY = replace(WORMHOLE, grid=(8, 9))  # open device: no row harvested, one row dispatches
+
+BLACKHOLE = Chip(
+    arch="blackhole",  # open device
+    grid=(11, 10),  # open device: 120 cores, of which one column dispatches
+    other_grids=((12, 10), (13, 10)),  # 130 or 140 cores: cards before tt-system-firmware 19.5.0, which makes all 120
+    l1_bytes_per_core=1_461_120,  # open device
+    l1_program_bytes=1_572_864,  # ttnn's message when circular buffers pass it
+    l1_alignment=16,  # open device
+    dram_banks=8,  # open device
+    dram_bytes_per_bank=4_277_141_376,  # open device
+    dram_alignment=64,  # open device
+    dram_gb_per_s=512.0,  # Blackhole data sheet: 16 GT/s, 256 bits
+    clock_hz=1_350_000_000,  # Blackhole data sheet: AI clock up to 1.35 GHz
+    tile_cycles=TENSIX_CYCLES,
+)
+BLACKHOLE_13_COLUMNS = replace(BLACKHOLE, grid=(12, 10), other_grids=((11, 10), (13, 10)))  # open device
+BLACKHOLE_P100 = replace(
+    BLACKHOLE,
+    other_grids=(),  # Blackhole data sheet: p100a has 120 Tensix cores
+    dram_banks=7,  # open device
+    dram_gb_per_s=448.0,  # Blackhole data sheet
+)
+BLACKHOLE_GALAXY = replace(
+    BLACKHOLE_13_COLUMNS,
+    dram_gb_per_s=448.0,  # 14 GT/s, 256 bits; tenstorrent/tt-blacksmith issue 686
+)
+
+WORMHOLE_LINK = 12.5  # GB/s: 100 Gbit/s; tt-metal, tech_reports/CCLs/CCL_bandwidth.md
+BLACKHOLE_LINK = 50.0  # GB/s: 400 Gbit/s; as before
+BLACKHOLE_GALAXY_LINK = 25.0  # GB/s: runs at half rate; as before
+
+# One of a Wormhole die's ten rows of Tensix cores. An n300 has two off (data sheet: 64 cores per chip) and dispatches from
+# Ethernet cores. The mock is told one: with two, ops refuse the last row (ttnn: "The compute worker grid on this device is 8x7").
+ONE_ROW = 0b100_0000
+# Columns of Tensix cores, of 14.
+ONE_COLUMN, TWO_COLUMNS = 0b10, 0b110
+TWO_ETHERNET_CORES = 0x120  # of 14; tt-umd, tests/cluster_descriptor_examples/blackhole_P150.yaml
+PCIE_1 = 0b10  # of two: tt-umd refuses to open a p150, or the left chip of a p300, with this one on
+PCIE_0 = 0b01  # the other: off on the right chip of a p300
+
+N300_CARD = Wiring(
+    card="n300",
+    product_code=0x14,  # tt-umd
+    chips_per_card=2,  # Wormhole data sheet
+    remote_chips=True,  # Wormhole data sheet: one PCIe link per card
+    cables=2,  # mesh graph n300, t3k
+    tensix_off=ONE_ROW,
+)
+P150_CARD = Wiring(
+    card="p150",
+    product_code=0x40,  # tt-umd: p150a
+    tensix_off=TWO_COLUMNS,
+    ethernet_off=TWO_ETHERNET_CORES,
+    pcie_off=(PCIE_1,),
 )
 
 N150 = Board(
     name="n150",
+    system="N150",  # open device
     chip=WORMHOLE,
-    mesh=(1, 1),  # read from an open device
+    mesh=(1, 1),
     shapes=((1, 1),),
-    product_code=0x18,  # tt-umd, board type by board id
-    harvest_mask=0b100_0000,  # Tenstorrent, Wormhole n150 data sheet: 72 of the die's 80 Tensix cores
+    wiring=Wiring(
+        card="n150",
+        product_code=0x18,  # tt-umd
+        tensix_off=ONE_ROW,  # Wormhole data sheet: 72 of the die's 80 Tensix cores
+    ),
+)
+N300 = Board(
+    name="n300",
+    system="N300",  # open device
+    chip=WORMHOLE,
+    mesh=(1, 2),
+    shapes=((1, 2), (2, 1)),
+    links=1,  # open device: one of two carries dispatch to the chip without PCIe
+    link_gb_per_s=WORMHOLE_LINK,
+    wiring=replace(N300_CARD, chips=(1, 2)),
+)
+T3K = Board(
+    name="t3k",
+    system="T3K",  # open device
+    chip=WORMHOLE,
+    mesh=(1, 8),
+    shapes=((1, 8), (8, 1), (2, 4), (4, 2)),
+    links=1,  # open device: one of two carries dispatch to the chips without PCIe
+    link_gb_per_s=WORMHOLE_LINK,
+    wiring=replace(N300_CARD, chips=(2, 4)),  # mesh graph t3k
+)
+TG = Board(
+    name="tg",
+    system="GALAXY",  # open device
+    chip=WORMHOLE_GALAXY,
+    mesh=(8, 4),
+    shapes=((8, 4), (4, 8), (1, 32), (32, 1)),
+    links=4,  # open device
+    link_gb_per_s=WORMHOLE_LINK,
+    wiring=Wiring(
+        card="ubb_wormhole",
+        product_code=0x35,  # tt-umd
+        chips=(8, 4),  # mesh graph single_galaxy
+        chips_per_card=8,  # tt-metal, tt_metal/fabric/control_plane.cpp: four trays
+        cables=4,  # mesh graph single_galaxy
+    ),
+)
+P100 = Board(
+    name="p100",
+    system="P100",  # open device
+    chip=BLACKHOLE_P100,
+    mesh=(1, 1),
+    shapes=((1, 1),),
+    wiring=Wiring(
+        card="p100",
+        product_code=0x43,  # tt-umd: p100a
+        tensix_off=TWO_COLUMNS,  # Blackhole data sheet: 120 of the die's 140 Tensix cores
+        dram_off=0b1,  # Blackhole data sheet: 28 of 32 GB
+        ethernet_off=TWO_ETHERNET_CORES,
+    ),
+)
+P150 = Board(
+    name="p150",
+    system="P150",  # open device
+    chip=BLACKHOLE,
+    mesh=(1, 1),
+    shapes=((1, 1),),
+    wiring=P150_CARD,
+)
+P300 = Board(
+    name="p300",
+    system="P300",  # open device
+    chip=replace(BLACKHOLE, other_grids=()),
+    mesh=(1, 2),
+    shapes=((1, 2), (2, 1)),
+    links=2,  # open device
+    link_gb_per_s=BLACKHOLE_LINK,
+    wiring=Wiring(
+        card="p300",
+        product_code=0x44,  # tt-umd
+        chips=(1, 2),  # mesh graph p300
+        chips_per_card=2,  # mesh graph p300
+        cables=2,  # mesh graph p300
+        tensix_off=TWO_COLUMNS,
+        ethernet_off=TWO_ETHERNET_CORES,
+        pcie_off=(PCIE_1, PCIE_0),
+    ),
+)
+P150X4 = Board(
+    name="p150x4",
+    system="P150_X4",  # open device
+    chip=BLACKHOLE,
+    mesh=(1, 4),
+    shapes=((1, 4), (4, 1), (2, 2)),
+    links=4,  # open device
+    link_gb_per_s=BLACKHOLE_LINK,
+    wiring=replace(P150_CARD, chips=(2, 2), cables=4),  # mesh graph p150_x4
+)
+P150X8 = Board(
+    name="p150x8",
+    system="P150_X8",  # open device
+    chip=BLACKHOLE_13_COLUMNS,
+    mesh=(1, 8),
+    shapes=((1, 8), (8, 1), (2, 4), (4, 2)),
+    links=2,  # open device
+    link_gb_per_s=BLACKHOLE_LINK,
+    wiring=replace(P150_CARD, chips=(2, 4), cables=2, tensix_off=ONE_COLUMN),  # mesh graph p150_x8
+)
+BH_GALAXY = Board(
+    name="bh-galaxy",
+    system="BLACKHOLE_GALAXY",  # open device
+    chip=BLACKHOLE_GALAXY,
+    mesh=(8, 4),
+    shapes=((8, 4), (4, 8), (1, 32), (32, 1)),
+    links=2,  # open device
+    link_gb_per_s=BLACKHOLE_GALAXY_LINK,
+    wiring=Wiring(
+        card="ubb_blackhole",
+        product_code=0x47,  # tt-umd
+        chips=(8, 4),  # mesh graph single_bh_galaxy
+        chips_per_card=8,  # tt-metal, tt_metal/fabric/control_plane.cpp: four trays
+        cables=2,  # mesh graph single_bh_galaxy
+        tensix_off=ONE_COLUMN,
+        ethernet_off=TWO_ETHERNET_CORES,
+    ),
 )
 
-BOARDS: dict[str, Board] = {record.name: record for record in (N150,)}
+BOARDS: dict[str, Board] = {
+    record.name: record for record in (N150, N300, T3K, TG, P100, P150, P300, P150X4, P150X8, BH_GALAXY)
+}
+
+_VARIANT = re.compile(r"([np](?:100|150|300))[a-ds]")  # n300s, p150a: the same card with another cooler or connector
+_known: dict[tuple[int, tuple[int, ...]], Board] = {}  # mesh devices that have been compared; ttnn never reuses an id
 
 
 def board(name: str) -> Board:
-    """The record of a board, whatever the case of its name. Unknown names raise DeviceError."""
-    found = BOARDS.get(name.lower())
+    """The record of a board, whatever the case of its name; p150a and the like are p150. Unknown names raise DeviceError."""
+    wanted = name.lower()
+    variant = _VARIANT.fullmatch(wanted)
+    found = BOARDS.get(variant[1] if variant else wanted)
     if found is not None:
         return found
     import difflib  # slow to import, and only needed here
 
-    close = difflib.get_close_matches(name.lower(), BOARDS, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(wanted, BOARDS, n=1, cutoff=0.4)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise DeviceError(f"Unknown device {name!r}: ttt-hw knows {', '.join(BOARDS)}.{hint}")
 
 
 def board_of(mesh_device: Any) -> Board:
-    """The record of an open mesh device, opened by `open_mesh` or by ttnn; its `mesh` is the shape that is open.
+    """The record of an open mesh device, opened by `open_mesh` or by ttnn, with the shape that is open and what it reports.
 
-    Raises DeviceError where the device is none that ttt knows, or reports other values than its record.
+    A device is compared with its record once, so asking again is cheap.
+    Raises DeviceError where the device is none that ttt knows, or contradicts its record.
     """
     shape = cast("tuple[int, int]", tuple(mesh_device.shape))
-    ours = PROCESS.board if mesh_device is PROCESS.mesh else None
-    record = ours or _recognise(mesh_device, shape)
-    _compare(record, mesh_device)
-    return replace(record, mesh=shape)
+    key = (mesh_device.id(), shape)
+    if key not in _known:
+        ours = PROCESS.board if mesh_device is PROCESS.mesh else None
+        _known[key] = as_reported(replace(ours or _recognise(mesh_device, shape), mesh=shape), mesh_device)
+    return _known[key]
 
 
 def _recognise(mesh_device: Any, shape: tuple[int, int]) -> Board:
-    """A device that the user opened: the board with its chip and shape, best with the same grid too."""
+    """A device that the user opened: the board that ttnn names the cluster after, else one with its chip and shape."""
+    import ttnn
+
     arch = mesh_device.arch().name.lower()
-    alike = [record for record in BOARDS.values() if record.chip.arch == arch and shape in record.shapes]
-    if not alike:
-        known = ", ".join(f"{record.name} ({record.chip.arch}, {_shapes(record)})" for record in BOARDS.values())
-        raise DeviceError(
-            f"The open device is none that ttt-hw knows: {arch}, mesh {_shape(shape)}; known are {known}. "
-            "Open one of these with ttt_hw.open_mesh."
-        )
-    grid = _grid(mesh_device)
-    return next((record for record in alike if record.grid == grid), alike[0])
-
-
-def _compare(record: Board, mesh_device: Any) -> None:
-    banks = mesh_device.dram_grid_size()
-    for what, recorded, reported in (
-        ("architecture", record.chip.arch, mesh_device.arch().name.lower()),
-        ("worker grid (x, y)", record.grid, _grid(mesh_device)),
-        ("number of DRAM banks", record.dram_banks, banks.x * banks.y),
-    ):
-        if recorded != reported:
-            raise DeviceError(
-                f"The open device reports the {what} {reported}; the record of {record.name} says {recorded}. "
-                "Layouts made for the record would not fit: open the board by its own name, or report the difference."
-            )
-
-
-def _grid(mesh_device: Any) -> tuple[int, int]:
-    grid = mesh_device.compute_with_storage_grid_size()
-    return grid.x, grid.y
-
-
-def _shapes(record: Board) -> str:
-    return " or ".join(_shape(shape) for shape in record.shapes)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "×".join(str(size) for size in shape)
+    system = ttnn.cluster.get_cluster_type().name
+    for record in BOARDS.values():
+        if record.system == system and record.chip.arch == arch:
+            return record
+    for record in BOARDS.values():
+        if shape in record.shapes and record.chip.arch == arch:
+            return record
+    known = ", ".join(f"{record.name} ({record.chip.arch}, {record.system})" for record in BOARDS.values())
+    raise DeviceError(
+        f"The open device is none that ttt-hw knows: {arch}, {system}, mesh {shape[0]}×{shape[1]}; known are {known}. "
+        "Open one of these with ttt_hw.open_mesh."
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from ttt_core import PlacementError, ShapeError, TttError, UnsupportedOnDevice
 
@@ -19,6 +20,10 @@ class OutOfMemory(PlacementError):
         self.memory: Memory = memory
         self.wanted = wanted
         self.available = available
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: the default would leave out the keyword arguments."""
+        return partial(type(self), memory=self.memory, wanted=self.wanted, available=self.available), self.args
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

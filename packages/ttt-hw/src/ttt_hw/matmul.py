@@ -21,6 +21,9 @@ MAX_BLOCK_W = 8  # inner tiles a core reads at once; reads are long enough to hi
 L1_RESERVED = 128 * 1024  # left for activations that stay in L1 beside a matmul's buffers
 
 
+_COUNTS = ("in0_block_w", "per_core_m", "per_core_n", "out_block_h", "out_block_w", "out_subblock_h", "out_subblock_w")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatmulRequest:
     """One matmul as data: [m, k] @ [k, n] and each operand's dtype."""
@@ -66,14 +69,14 @@ class BcastMatmul:
     kernel: ComputeKernel
 
     def check(self, request: MatmulRequest, chip: Chip) -> None:
-        """Raise PlacementError unless the config computes all of `request` and fits `chip`.
-
-        ttnn accepts some configs that leave part of the output uncomputed, so coverage is a rule here.
-        """
+        """Raise PlacementError unless the config computes all of `request` and fits `chip`; no device is needed."""
         mt, kt, nt = request.tiles
         x, y = self.grid
         rows, columns = (1, x * y) if self.kind == "1d" else (y, x)
         subblock = self.out_subblock_h * self.out_subblock_w
+        for name, value in (("grid", min(x, y)), *((name, getattr(self, name)) for name in _COUNTS)):
+            if value < 1:
+                raise PlacementError(f"{request} cannot run as {self}: {name} must be at least 1, not {value}.")
         rules = (
             (
                 x <= chip.grid[0] and y <= chip.grid[1],
@@ -120,11 +123,23 @@ class BcastMatmul:
                 )
 
     def l1_bytes(self, request: MatmulRequest) -> int:
-        """Circular-buffer bytes per core: double-buffered operand blocks, the output block and its fp32 partial sums."""
-        activation = 2 * self.in0_block_w * self.out_block_h * tile_bytes(request.input_dtype)
-        weight = 2 * self.in0_block_w * self.out_block_w * tile_bytes(request.weight_dtype)
-        partial = tile_bytes("float32") if self.kernel.fp32_accumulate else 0
-        return activation + weight + self.out_block_h * self.out_block_w * (tile_bytes(request.output_dtype) + partial)
+        """Circular-buffer bytes per core: operand blocks, the output block, and its partial sums where their dtype differs.
+
+        Operand blocks are double-buffered if there is more than one step along the inner dim. Partial sums are float32 where
+        the destination registers are, bfloat16 where the packer adds up the steps, else the output's dtype.
+        Equal to what ttnn 0.81 allocates.
+        """
+        steps = request.tiles[1] // self.in0_block_w
+        buffers = 2 if steps > 1 else 1
+        activation = buffers * self.in0_block_w * self.out_block_h * tile_bytes(request.input_dtype)
+        weight = buffers * self.in0_block_w * self.out_block_w * tile_bytes(request.weight_dtype)
+        partial = request.output_dtype
+        if self.kernel.fp32_accumulate:
+            partial = "float32"
+        elif self.kernel.packer_l1_accumulate and steps > 1:
+            partial = "bfloat16"
+        output = tile_bytes(request.output_dtype) + (tile_bytes(partial) if partial != request.output_dtype else 0)
+        return activation + weight + self.out_block_h * self.out_block_w * output
 
     def to_ttnn(self) -> Any:
         import ttnn

@@ -26,8 +26,10 @@ def open_mesh(name: str, *, shape: tuple[int, int] | None = None, backend: str |
     `shape` (rows, columns) is the board's own unless given. `backend` is "mock", "simulator", "silicon", or None: a
     card that is present is used, and with none a mock, which is said once on stderr.
 
-    One process has one cluster: the same board opens again and again, one at a time; another one needs its own process.
-    Raises DeviceError for whatever cannot be opened as asked.
+    With several chips, ttnn's fabric is set up for the time that the mesh is open, unless the caller has set it: FABRIC_1D,
+    with which collectives run along either axis of the mesh.
+    One process has one cluster: the same board opens again and again, one at a time; another one needs its own process,
+    see `run_in_process`. Raises DeviceError for whatever cannot be opened as asked.
     """
     record = board(name)
     shape = _legal_shape(record, shape)
@@ -71,7 +73,7 @@ def _checked(backend: str) -> Backend:
 
 
 def _present(record: Board) -> Backend:
-    if _card_is_present():
+    if cards():
         return "silicon"
     if not PROCESS.announced:
         print(f"ttt: no Tenstorrent card here; {record.name} is a mock (ops are checked, not run)", file=sys.stderr)
@@ -79,8 +81,10 @@ def _present(record: Board) -> Backend:
     return "mock"
 
 
-def _card_is_present() -> bool:
-    return os.path.isdir(CARDS) and bool(os.listdir(CARDS))
+def cards() -> list[str]:
+    """The cards that the kernel driver has found, by their paths."""
+    entries = sorted(os.listdir(CARDS)) if os.path.isdir(CARDS) else []
+    return [os.path.join(CARDS, entry) for entry in entries]
 
 
 def _refuse_contradictions(backend: Backend) -> None:
@@ -95,7 +99,7 @@ def _refuse_contradictions(backend: Backend) -> None:
         )
     if backend == "silicon" and simulator:
         raise DeviceError(f"{SIMULATOR_VARIABLE} is set, so ttnn would open a simulator instead of silicon: unset it.")
-    if backend == "silicon" and not _card_is_present():
+    if backend == "silicon" and not cards():
         raise DeviceError(f"No Tenstorrent card here ({CARDS} has no entries): load its driver, or use backend='mock'.")
 
 
@@ -106,7 +110,8 @@ def _claim(record: Board, backend: Backend) -> None:
     if PROCESS.board is not None and (PROCESS.board, PROCESS.backend) != (record, backend):
         raise DeviceError(
             f"This process opened {PROCESS.board.name} ({PROCESS.backend}) before, and ttnn keeps one cluster per "
-            f"process: open {record.name} ({backend}) in a fresh process."
+            f"process: open {record.name} ({backend}) in a fresh process. ttt_hw.run_in_process starts one and "
+            f"returns what a function does there."
         )
 
 
@@ -128,16 +133,28 @@ def _open(record: Board, shape: tuple[int, int], backend: Backend) -> Any:
         atexit.register(_close)  # the interpreter aborts when it ends with an open mesh
     PROCESS.board, PROCESS.backend = record, backend
     try:
+        if record.num_chips > 1 and ttnn.get_fabric_config() == ttnn.FabricConfig.DISABLED:
+            ttnn.set_fabric_config(ttnn.FabricConfig.FABRIC_1D)
+            PROCESS.fabric = True
         PROCESS.mesh = ttnn.open_mesh_device(ttnn.MeshShape(*shape))
     except RuntimeError as error:
+        _close()
         opened = f"{record.name} as a {shape} mesh on {backend}"
         raise DeviceError(f"ttnn cannot open {opened}: {sentence(error)}.") from error
     return PROCESS.mesh
 
 
 def _close() -> None:
+    """Close what is open and put the fabric back, which ttnn wants in this order."""
     mesh, PROCESS.mesh = PROCESS.mesh, None
-    if mesh is not None:
-        import ttnn
+    fabric, PROCESS.fabric = PROCESS.fabric, False
+    if mesh is None and not fabric:
+        return
+    import ttnn
 
-        ttnn.close_mesh_device(mesh)
+    try:
+        if mesh is not None:
+            ttnn.close_mesh_device(mesh)
+    finally:
+        if fabric:
+            ttnn.set_fabric_config(ttnn.FabricConfig.DISABLED)

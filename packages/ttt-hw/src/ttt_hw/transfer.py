@@ -6,7 +6,7 @@ for what leaves a device that computes nothing. NumPy suffices: torch is not nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ttt_shard_dsl import Placement
+
 Array: TypeAlias = "NDArray[np.generic]"  # in quotes, so that importing ttt_hw does not import NumPy
-HostSource: TypeAlias = "Callable[[], Array]"
+HostSource: TypeAlias = "Callable[[], Sequence[Array]]"  # each chip's part
 
 DType = Literal["float32", "bfloat16", "bfloat8_b", "bfloat4_b", "uint32", "int32", "uint16"]
 TensorLayout = Literal["tile", "row_major"]
 
 
 class TransferObserver(Protocol):
-    """Told of each upload; asked for the value of each download (None: read the device)."""
+    """Told of each upload, with every chip's part; asked for the value of each download (None: read the device)."""
 
-    def uploaded(self, tensor: Any, array: Array, /) -> None: ...
+    def uploaded(self, tensor: Any, parts: Sequence[Array], /) -> None: ...
     def value(self, tensor: Any, /) -> Array | None: ...
 
 
@@ -48,13 +50,36 @@ def upload(
     *,
     dtype: DType,
     layout: TensorLayout = "tile",
-    memory_config: Any = None,
+    placement: Placement | None = None,
 ) -> Any:
-    """Copy a host array to every device of `mesh`, converted to `dtype` by ttnn's own packing; DRAM unless told."""
-    tensor = to_host_tensor(array, dtype=dtype, layout=layout).to(mesh, memory_config or _dram())
-    for observer in _observers:
-        observer.uploaded(tensor, array)
+    """Copy a host array to the devices of `mesh`, converted to `dtype` by ttnn's own packing.
+
+    `placement` says where it lies: which part goes to which chip, in which memory. Without one every chip gets the whole
+    array, interleaved in DRAM.
+    """
+    import ttnn
+
+    memory_config = ttnn.DRAM_MEMORY_CONFIG if placement is None else placement.to_memory_config()
+    mesh_shape = (mesh.shape[0], mesh.shape[1])
+    split = placement is not None and any(dim is not None for dim in placement.mesh_dims)
+    mapper = placement.to_mesh_mapper(mesh_shape) if placement is not None and split else None
+    tensor = to_host_tensor(array, dtype=dtype, layout=layout, mapper=mapper).to(mesh, memory_config)
+    if _observers:
+        parts = parts_of(array, placement, mesh_shape)
+        for observer in _observers:
+            observer.uploaded(tensor, parts)
     return tensor
+
+
+def parts_of(array: Array, placement: Placement | None, mesh: tuple[int, int]) -> list[Array]:
+    """Each chip's part of an array, as views of it; chips in row-major order."""
+    if placement is None:
+        return [array] * (mesh[0] * mesh[1])
+    parts: dict[tuple[tuple[int, int], ...], Array] = {}  # chips with the same part share its view
+    return [
+        parts.setdefault(tuple((part.start, part.stop) for part in index), array[index])
+        for index in placement.chip_slices(mesh)
+    ]
 
 
 def download(tensor: Any) -> Array:
@@ -69,7 +94,7 @@ def download(tensor: Any) -> Array:
     return array
 
 
-def to_host_tensor(array: Array, *, dtype: DType, layout: TensorLayout) -> Any:
+def to_host_tensor(array: Array, *, dtype: DType, layout: TensorLayout, mapper: Any = None) -> Any:
     """A ttnn tensor in host memory; the one place where an array becomes a ttnn tensor."""
     import numpy as np
     import ttnn
@@ -80,11 +105,12 @@ def to_host_tensor(array: Array, *, dtype: DType, layout: TensorLayout) -> Any:
         tensor=array,
         data_type=getattr(ttnn, dtype),
         layout=ttnn.TILE_LAYOUT if layout == "tile" else ttnn.ROW_MAJOR_LAYOUT,
+        mesh_mapper=mapper,
     )
 
 
 def remember_source(tensor: Any, source: HostSource) -> int:
-    """Note where a device tensor came from, so that its exact value can be had later; returns the key to forget it by."""
+    """Note where a device tensor came from, so that its exact parts can be had later; returns the key to forget it by."""
     import ttnn
 
     key: int = ttnn._ttnn.fetch_and_increment_tensor_id()
@@ -100,9 +126,3 @@ def forget_source(key: int) -> None:
 def source_of(tensor: Any) -> HostSource | None:
     """The source noted for this tensor, or None."""
     return _sources.get(tensor.tensor_id)
-
-
-def _dram() -> Any:
-    import ttnn
-
-    return ttnn.DRAM_MEMORY_CONFIG

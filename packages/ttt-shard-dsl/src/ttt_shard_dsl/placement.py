@@ -69,6 +69,24 @@ class Placement(NamedTuple):
                 ((x, y) for x in columns for y in rows) if self.col_major else ((x, y) for y in rows for x in columns)
             )
 
+    def chip_slices(self, mesh: tuple[int, int]) -> list[tuple[slice, ...]]:
+        """The part of the (padded) tensor that each chip of a mesh holds, as an index, chips in row-major order."""
+        parts = []
+        for chip in ((row, column) for row in range(mesh[0]) for column in range(mesh[1])):
+            index = [slice(None)] * len(self.chip_shape)
+            for dim, position in zip(self.mesh_dims, chip, strict=True):
+                if dim is not None:
+                    size = self.chip_shape[dim]
+                    index[dim] = slice(position * size, (position + 1) * size)
+            parts.append(tuple(index))
+        return parts
+
+    def to_mesh_mapper(self, mesh: tuple[int, int]) -> Any:
+        """The ttnn mesh mapper that splits a host tensor over a mesh of that shape as this placement says."""
+        from ttt_shard_dsl.to_ttnn import to_mesh_mapper  # imports ttnn
+
+        return to_mesh_mapper(self, mesh)
+
     def to_memory_config(self) -> Any:
         """The `ttnn.MemoryConfig` of this placement on each chip, with a legacy ShardSpec."""
         from ttt_shard_dsl.to_ttnn import to_memory_config  # imports ttnn

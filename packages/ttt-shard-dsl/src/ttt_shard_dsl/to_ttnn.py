@@ -15,6 +15,16 @@ _LAYOUTS = {
 }
 
 
+def to_mesh_mapper(placement: Placement, mesh: tuple[int, int]) -> Any:
+    """The ttnn mesh mapper that gives each chip of a mesh of that shape its part; needs no device."""
+    import ttnn
+
+    config = ttnn.MeshMapperConfig(
+        [ttnn.PlacementReplicate() if dim is None else ttnn.PlacementShard(dim) for dim in placement.mesh_dims]
+    )
+    return ttnn.create_mesh_mapper(ttnn.MeshShape(*mesh), config)
+
+
 def to_memory_config(placement: Placement) -> Any:
     """The `ttnn.MemoryConfig` of a placement on each chip, with a legacy ShardSpec: most ops refuse an NdShardSpec."""
     import ttnn

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import ttnn
+
 from ttt_core import GoldenError
 
 Golden = Callable[..., Any]
@@ -83,7 +84,7 @@ def paged_update_cache(
     cache_tensor: torch.Tensor, input_tensor: torch.Tensor, *, update_idxs: Any = (),
     update_idxs_tensor: torch.Tensor | None = None, page_table: torch.Tensor | None = None,
 ) -> torch.Tensor:   # fmt: skip
-    """Write input_tensor [1, B, KV padded, hd] into the cache in place, user b's row at its own index; a negative index writes nothing.
+    """Write input_tensor [1, B, KV padded, hd] into the cache in place, user b's row at its own index; none if it is negative.
 
     The cache is [B, KV, C, hd], or [blocks, KV, block, hd] with page_table [B, blocks per user].
     Stands for ttnn.experimental.paged_update_cache (kernels of paged_cache/update_cache).

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 import ttnn
 from numpy.typing import NDArray
+
 from ttt_core import GoldenError
 from ttt_hw import observe, source_of, translate
-
+from ttt_testing.collectives import COLLECTIVES, run_collective
 from ttt_testing.goldens import Golden, attach_missing, golden_of, math_of, written_tensors
 from ttt_testing.rounding import round_to
 
@@ -36,6 +37,14 @@ _SILENT = frozenset({"ttnn.deallocate", "ttnn.synchronize_device"})
 class _Entry:
     tensor: Any   # kept so that its id stays its own; dropped as soon as nobody else holds it
     shards: Shards
+
+    def unshare(self) -> None:
+        """Before a write: chips that hold equal values in one memory get their own."""
+        seen: set[int] = set()
+        for chip, shard in enumerate(self.shards):
+            if shard.data_ptr() in seen:
+                self.shards[chip] = shard.clone()
+            seen.add(shard.data_ptr())
 
 
 class Values:
@@ -66,9 +75,9 @@ class Values:
             )
         return first
 
-    def uploaded(self, tensor: Any, array: NDArray[np.generic], /) -> None:
-        """Part of ttt_hw's TransferObserver: an array entered the device."""
-        self._put(tensor, [_from_numpy(array)] * _num_chips(tensor))
+    def uploaded(self, tensor: Any, parts: Sequence[NDArray[np.generic]], /) -> None:
+        """Part of ttt_hw's TransferObserver: an array entered the mesh, with each chip's part of it."""
+        self._put(tensor, _from_parts(parts))
 
     def value(self, tensor: Any, /) -> NDArray[np.generic]:
         """Part of ttt_hw's TransferObserver: an array leaves the device."""
@@ -91,10 +100,27 @@ class Values:
                 host: torch.Tensor = args[0] if args else kwargs["tensor"]
                 self._put(output, [host.detach().clone()] * _num_chips(output))
                 return output
-            self._compute(name, operation, args, kwargs, output)
+            if operation in COLLECTIVES:
+                self._exchange(name, operation, args, kwargs, output)
+            else:
+                self._compute(name, operation, args, kwargs, output)
             return output
         finally:
             self._depth -= 1
+
+    def _exchange(
+        self, name: str, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        tensor, *others = (*args, *([kwargs["input_tensor"]] if not args else []))
+        mesh = (output.device().shape[0], output.device().shape[1])
+        shards = run_collective(operation, self._value(tensor, name), mesh, tuple(others), kwargs)
+        if tuple(shards[0].shape) != tuple(output.shape):
+            raise GoldenError(
+                f"{name}: the device made {list(output.shape)} but its golden function made {list(shards[0].shape)}. "
+                "One of the two misreads the arguments; see ttt_testing.collectives."
+            )
+        self._put(output, shards)
+        self.operations[name] += 1
 
     def _compute(self, name: str, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         outputs = [tensor for tensor in _flatten(output) if isinstance(tensor, ttnn.Tensor)]
@@ -102,6 +128,9 @@ class Values:
             return
         golden = golden_of(operation)
         written = written_tensors(operation, args, kwargs)
+        for entry in (self._entries.get(id(tensor)) for tensor in written):
+            if entry is not None:
+                entry.unshare()
         math = math_of(operation, kwargs)
         results: list[list[torch.Tensor]] = []
         for chip in range(_num_chips(outputs[0])):
@@ -143,7 +172,7 @@ class Values:
                     "shadow() opened, or by something other than a ttnn operation (an operator such as a + b, a method). "
                     "Make it inside the context, with ttnn.from_torch, ttt_hw.upload or a ttnn operation such as ttnn.add."
                 )
-            self._put(tensor, [_from_numpy(source())] * _num_chips(tensor))
+            self._put(tensor, _from_parts(source()))
             entry = self._entries[id(tensor)]
         return entry.shards
 
@@ -255,6 +284,12 @@ def _shapes(tensors: Sequence[Any]) -> str:
 def _as_held(value: torch.Tensor, dtype: Any) -> torch.Tensor:
     """float32 for a floating dtype of the device, int64 for an integer one."""
     return value.to(torch.float32 if dtype in _FLOATING else torch.int64)
+
+
+def _from_parts(parts: Sequence[NDArray[np.generic]]) -> Shards:
+    """Each chip's value; chips that hold the same part share its memory until one is written."""
+    made = {id(part): _from_numpy(part) for part in {id(part): part for part in parts}.values()}
+    return [made[id(part)] for part in parts]
 
 
 def _from_numpy(array: NDArray[np.generic]) -> torch.Tensor:

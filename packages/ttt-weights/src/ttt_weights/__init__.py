@@ -5,8 +5,9 @@ from ttt_weights.lazy import (
     ArraySource as ArraySource,
     Float32 as Float32,
     LazyWeight as LazyWeight,
+    NoWeight as NoWeight,
     Source as Source,
     as_source as as_source,
 )
 
-__all__ = ["ArraySource", "Checkpoint", "Float32", "LazyWeight", "Source", "StoredTensor", "as_source"]
+__all__ = ["ArraySource", "Checkpoint", "Float32", "LazyWeight", "NoWeight", "Source", "StoredTensor", "as_source"]

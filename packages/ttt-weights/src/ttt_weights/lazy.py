@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttt_core import WeightError
-from ttt_hw import Array, DType, TensorLayout, board_of, forget_source, remember_source, upload
-from ttt_shard_dsl import memory_config
+from ttt_hw import Array, DType, TensorLayout, board_of, forget_source, parts_of, remember_source, upload
+from ttt_shard_dsl import parse
 
 Float32 = NDArray[np.float32]
 
@@ -49,11 +49,19 @@ def as_source(weight: Source | Array, *, shape: tuple[int, ...], name: str) -> S
     return source
 
 
+class NoWeight:
+    """Stands where a weight is left out: a bias that a model does not have."""
+
+    tensor: None = None
+
+
 class LazyWeight:
     """A device tensor built from sources on first use, in the dtype and layout of the plan.
 
     `build` makes the tensor's float32 values from the sources' float32 values; it runs for each conversion, so that the
     host keeps no copy. A value shadow reads `host()`, the exact values, whatever dtype the device holds.
+
+    Shapes: `shape` is the whole tensor; `placement` may split it over the mesh.
     """
 
     def __init__(
@@ -70,63 +78,63 @@ class LazyWeight:
         self.name = " + ".join(source.name for source in sources) or build.__name__
         self.shape = shape
         self.dtype = dtype
+        self.placement = parse(placement).place(shape, device=board_of(device), dtype=dtype, tiled=layout == "tile")
         self._sources = tuple(sources)
         self._build = build
         self._layout: TensorLayout = layout
         self._device = device
-        self._placement = placement
+        self.mesh = (device.shape[0], device.shape[1])
         self._tensor: Any = None
 
     @property
     def tensor(self) -> Any:
         """The device tensor, converted and copied on first use."""
         if self._tensor is None:
-            placed = memory_config(
-                self._placement,
-                shape=self.shape,
-                device=board_of(self._device),
-                dtype=self.dtype,
-                tiled=self._layout == "tile",
-            )
             self._tensor = upload(
-                self.host(), self._device, dtype=self.dtype, layout=self._layout, memory_config=placed
+                self.host(), self._device, dtype=self.dtype, layout=self._layout, placement=self.placement
             )
             weakref.finalize(self, forget_source, remember_source(self._tensor, _weakly(self)))
         return self._tensor
 
     def host(self) -> Float32:
-        """The float32 values, read and built anew."""
+        """The float32 values, read and built anew, padded as the placement says."""
         values = self._build(*(np.asarray(source.read(), dtype=np.float32) for source in self._sources))
         if values.shape != self.shape:
             raise WeightError(
                 f"{self.name} was built with shape {list(values.shape)}, but {list(self.shape)} was declared."
             )
-        return _contiguous(values)
+        return self._padded(values)
+
+    def _padded(self, values: Float32) -> Float32:
+        """Row-major, with the zeros that the placement's padding asks for."""
+        split = dict(zip(self.placement.mesh_dims, self.mesh, strict=True))
+        whole = tuple(size * split.get(dim, 1) for dim, size in enumerate(self.placement.chip_shape))
+        if whole == values.shape and values.flags.c_contiguous:
+            return values
+        padded = np.zeros(whole, dtype=np.float32)
+        _copy(values, padded[tuple(slice(size) for size in values.shape)])
+        return padded
 
     def __repr__(self) -> str:
         state = "not yet read" if self._tensor is None else "on device"
         return f"LazyWeight({self.name}, {list(self.shape)}, {self.dtype}, {state})"
 
 
-def _contiguous(values: Float32, block: int = 256) -> Float32:
-    """Row-major memory. Transposed weights are copied in square blocks, which stay in the CPU's cache: ten times as fast."""
-    if values.flags.c_contiguous:
-        return values
-    copy = np.empty(values.shape, dtype=np.float32)
+def _copy(values: Float32, target: Float32, block: int = 256) -> None:
+    """target[...] = values in square blocks that stay in the CPU's cache: for a transposed matrix ten times as fast."""
     for row in range(0, values.shape[-2], block):
         for column in range(0, values.shape[-1], block):
             part = (..., slice(row, row + block), slice(column, column + block))
-            copy[part] = values[part]
-    return copy
+            target[part] = values[part]
 
 
-def _weakly(weight: LazyWeight) -> Callable[[], Float32]:
-    """`weight.host` without keeping the weight alive; the entry is forgotten when the weight dies."""
+def _weakly(weight: LazyWeight) -> Callable[[], list[Array]]:
+    """Each chip's part of `weight.host()`, without keeping the weight alive; forgotten when the weight dies."""
     reference = weakref.ref(weight)
 
-    def host() -> Float32:
+    def parts() -> list[Array]:
         alive = reference()
         assert alive is not None
-        return alive.host()
+        return parts_of(alive.host(), alive.placement, alive.mesh)
 
-    return host
+    return parts

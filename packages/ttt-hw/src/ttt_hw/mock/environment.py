@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ttt_hw.catalogue import Board
 from ttt_hw.mock.descriptor import cluster_descriptor
 from ttt_hw.mock.toolchain import runtime_root
+from ttt_hw.records import Board
 
 LOGGER_SETTINGS = (
     "TT_LOGGER_FILE",
@@ -56,6 +56,9 @@ def _variables(board: Board) -> dict[str, str | None]:
         "TT_METAL_CACHE": str(root.parent / "kernels"),
         "TT_METAL_LOGS_PATH": str(scratch),  # else a folder generated/ appears where the user works
         "TT_METAL_SIMULATOR": None,
+        "TT_METAL_VISIBLE_DEVICES": None,  # these three choose among the chips of a card that is not used
+        "TT_VISIBLE_DEVICES": None,
+        "TT_MESH_GRAPH_DESC_PATH": None,
         # Open MPI, which ttnn starts and never ends, leaves folders in the temp folder and segments of shared memory.
         "TMPDIR": str(scratch),
         "OMPI_MCA_btl": "self",

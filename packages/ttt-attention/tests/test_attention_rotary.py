@@ -1,0 +1,149 @@
+"""Rotary's frequencies and tables against transformers' LlamaRotaryEmbedding.
+
+A frequency that is off by one unit in the last place turns position 131,071 by up to 131,071 · 2⁻²⁴ = 0.008 too far, so
+frequencies are compared bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from ttt_attention import Llama3Scaling, RopeSpec, Rotary, inverse_frequencies
+from ttt_attention.heads import pad_halves, padded_head_dim
+from ttt_core import SpecError
+from ttt_hw import upload
+from ttt_testing import max_difference, shadow
+
+LLAMA_3_2 = Llama3Scaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192)
+LLAMA_3_1 = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192)
+SMALL = Llama3Scaling(factor=4.0, low_freq_factor=1.0, high_freq_factor=2.0, original_context=64)
+ROPES = {
+    "llama 1": RopeSpec(theta=10_000.0),
+    "llama 3": RopeSpec(theta=500_000.0),
+    "llama 3.1": RopeSpec(theta=500_000.0, scaling=LLAMA_3_1),
+    "llama 3.2": RopeSpec(theta=500_000.0, scaling=LLAMA_3_2),
+    "small": RopeSpec(theta=10_000.0, scaling=SMALL),
+}
+
+
+def reference(rope: RopeSpec, head_dim: int, context: int) -> LlamaRotaryEmbedding:
+    parameters: dict[str, Any] = {"rope_type": "default", "rope_theta": rope.theta}
+    if rope.scaling is not None:
+        parameters |= {
+            "rope_type": "llama3",
+            "factor": rope.scaling.factor,
+            "low_freq_factor": rope.scaling.low_freq_factor,
+            "high_freq_factor": rope.scaling.high_freq_factor,
+            "original_max_position_embeddings": rope.scaling.original_context,
+        }
+    config = LlamaConfig(
+        hidden_size=4 * head_dim,
+        num_attention_heads=4,
+        head_dim=head_dim,
+        max_position_embeddings=context,
+        rope_parameters=parameters,
+    )
+    return LlamaRotaryEmbedding(config)
+
+
+@pytest.mark.parametrize("name", ROPES)
+@pytest.mark.parametrize("head_dim", [2, 16, 32, 64, 80, 128])
+def test_frequencies_equal_transformers(name: str, head_dim: int) -> None:
+    ours, theirs = inverse_frequencies(ROPES[name], head_dim), reference(ROPES[name], head_dim, 131_072).inv_freq.numpy()
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_llama3_scaling_has_its_three_ranges() -> None:
+    plain = inverse_frequencies(RopeSpec(theta=500_000.0), 64)
+    scaled = inverse_frequencies(ROPES["llama 3.2"], 64)
+    turns = 8192 * plain / (2 * np.pi)   # over the original context
+    np.testing.assert_array_equal(scaled[turns > 4], plain[turns > 4])
+    np.testing.assert_array_equal(scaled[turns < 1], plain[turns < 1] / np.float32(32))
+    between = (turns >= 1) & (turns <= 4)
+    assert 0 < between.sum() < 32
+    assert ((scaled[between] < plain[between]) & (scaled[between] > plain[between] / 32)).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ROPES)
+@pytest.mark.parametrize("head_dim", [16, 32, 80, 128])
+def test_tables_equal_transformers(name: str, head_dim: int, mesh: Any) -> None:
+    context = 512
+    rotary = Rotary(ROPES[name], head_dim=head_dim, context=context, device=mesh)
+    picked = [0, 1, 31, 32, 77, context - 1]
+    cos, sin = reference(ROPES[name], head_dim, context)(torch.zeros(1), torch.tensor([picked]))
+    expected = [torch.from_numpy(pad_halves(table.numpy())) for table in (cos[0], sin[0])]
+    rows = np.array(picked, np.int32)
+    with shadow() as values:
+        prefill = rotary.prefill_tables(upload(rows[None], mesh, dtype="int32", layout="row_major"))
+        decode = rotary.decode_tables(upload(rows, mesh, dtype="int32", layout="row_major"))
+        for table, wanted in zip(prefill, expected, strict=True):
+            actual = values.to_torch(table)
+            assert actual.shape == (1, 1, len(picked), padded_head_dim(head_dim))
+            assert max_difference(actual[0, 0], wanted) < 1e-6
+        for table, wanted in zip(decode, expected, strict=True):
+            actual = values.to_torch(table)
+            assert actual.shape == (1, len(picked), 1, padded_head_dim(head_dim))
+            assert max_difference(actual[0, :, 0], wanted) < 1e-6
+
+
+@torch.no_grad()
+def test_tables_are_exact_over_a_whole_context(mesh: Any) -> None:
+    """Llama 3.2's 131,072 positions."""
+    rope, context = ROPES["llama 3.2"], 131_072
+    rotary = Rotary(rope, head_dim=64, context=context, device=mesh)
+    tables = reference(rope, 64, context)(torch.zeros(1), torch.arange(context)[None])
+    for ours, theirs in zip((rotary.cos, rotary.sin), tables, strict=True):
+        assert max_difference(torch.from_numpy(ours.host()), theirs[0]) < 1e-6
+
+
+@pytest.mark.parametrize("users", [1, 3, 32])
+def test_decode_tables_lie_a_user_a_core(users: int, mesh: Any) -> None:
+    import ttnn
+
+    rotary = Rotary(ROPES["llama 3"], head_dim=64, context=64, device=mesh)
+    for table in rotary.decode_tables(upload(np.zeros(users, np.int32), mesh, dtype="int32", layout="row_major")):
+        memory = table.memory_config()   # type: ignore[attr-defined]
+        assert memory.memory_layout == ttnn.TensorMemoryLayout.HEIGHT_SHARDED
+        assert memory.shard_spec.grid.num_cores() == users
+        assert list(memory.shard_spec.shape) == [32, 64]
+
+
+def test_nothing_is_computed_before_first_use(mesh: Any) -> None:
+    rotary = Rotary(ROPES["llama 3"], head_dim=64, context=64, device=mesh)
+    assert "not yet read" in repr(rotary.weights[0])
+    rotary.prefill_tables(upload(np.zeros((1, 32), np.int32), mesh, dtype="int32", layout="row_major"))
+    assert all("on device" in repr(weight) for weight in rotary.weights)
+
+
+def test_halves_are_padded_each_on_its_own() -> None:
+    x = np.arange(1, 7, dtype=np.float32)[None]   # halves 1 2 3 and 4 5 6
+    padded = pad_halves(x)
+    assert padded.shape == (1, 32)
+    assert padded[0, :4].tolist() == [1, 2, 3, 0]
+    assert padded[0, 16:20].tolist() == [4, 5, 6, 0]
+    assert padded.sum() == x.sum()
+
+
+@pytest.mark.parametrize("theta", [0.0, -1.0, float("nan")])
+def test_a_theta_out_of_range_is_refused(theta: float) -> None:
+    with pytest.raises(SpecError) as caught:
+        RopeSpec(theta=theta)
+    assert str(caught.value) == f"RopeSpec(theta={theta}): theta must be above 0."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"factor": 0.5}, {"low_freq_factor": 0.0}, {"low_freq_factor": 4.0}, {"original_context": 0}, {"factor": float("nan")}],
+)
+def test_a_scaling_out_of_range_is_refused(change: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_context": 8192}
+    with pytest.raises(SpecError, match=r"^Llama3Scaling\(.*: factor must be at least 1, low_freq_factor above 0 and below"):
+        Llama3Scaling(**good | change)

@@ -1,0 +1,92 @@
+"""TokenEmbedding against a look-up by hand, LMHead against torch's linear.
+
+Tolerance of logits: weights of size 1/√k make logits of size 1; k products in float32 err by 1e-6 in practice, 1e-4 is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from ttt_core import Embedding, Head, SpecError, WeightError
+from ttt_embedding import EmbeddingSpec, HeadSpec, LMHead, TokenEmbedding
+from ttt_hw import upload
+from ttt_testing import max_difference, pcc, shadow
+
+SIZES = [(200, 72), (130, 96), (1000, 576), (300, 2048)]   # vocabulary, hidden
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+@pytest.mark.parametrize(("vocab", "hidden"), SIZES)
+@pytest.mark.parametrize(
+    ("forward", "rows"), [("prefill", n) for n in (1, 31, 33, 128)] + [("decode", n) for n in (1, 3, 32)]
+)
+def test_embedding_is_a_look_up(vocab: int, hidden: int, forward: str, rows: int, mesh: Any) -> None:
+    table = random(vocab, hidden)
+    ids = torch.randint(0, vocab, (rows,), generator=torch.Generator().manual_seed(rows))
+    ids[0], ids[-1] = 0, vocab - 1
+    expected = torch.stack([table[i] for i in ids.tolist()])[None, None]
+    embedding = TokenEmbedding(EmbeddingSpec(vocab_size=vocab, hidden_dim=hidden), table.numpy(), device=mesh)
+    for rounding in ("none", "device"):
+        with shadow(rounding) as values:   # type: ignore[arg-type]
+            y = getattr(embedding, f"{forward}_forward")(upload(ids[None].numpy(), mesh, dtype="uint32", layout="row_major"))
+            actual = values.to_torch(y)
+        assert torch.equal(actual, expected if rounding == "none" else expected.to(torch.bfloat16).float())
+
+
+@pytest.mark.parametrize(("vocab", "hidden"), SIZES)
+@pytest.mark.parametrize(
+    ("forward", "rows"), [("prefill", n) for n in (1, 31, 33, 128)] + [("decode", n) for n in (1, 3, 32)]
+)
+def test_head_equals_linear(vocab: int, hidden: int, forward: str, rows: int, mesh: Any) -> None:
+    weight, x = random(vocab, hidden) * hidden**-0.5, random(1, 1, rows, hidden)
+    expected = (x.double() @ weight.double().T).float()
+    roundings: list[tuple[Literal["none", "device"], Any]] = [
+        ("none", "bfloat8_b"), ("device", "bfloat16"), ("device", "bfloat8_b"),
+    ]   # fmt: skip
+    for rounding, dtype in roundings:
+        head = LMHead(HeadSpec(vocab_size=vocab, hidden_dim=hidden), weight.numpy(), device=mesh, dtype=dtype)
+        with shadow(rounding) as values:
+            actual = values.to_torch(getattr(head, f"{forward}_forward")(upload(x.numpy(), mesh, dtype="bfloat16")))
+        assert actual.shape == (1, 1, rows, vocab)
+        if rounding == "none":
+            assert max_difference(actual, expected) < 1e-4
+        else:
+            assert pcc(actual, expected) > (0.999 if dtype == "bfloat16" else 0.99)
+
+
+def test_protocols_are_kept(mesh: Any) -> None:
+    table = random(40, 32).numpy()
+    embedding: Embedding = TokenEmbedding(EmbeddingSpec(vocab_size=40, hidden_dim=32), table, device=mesh)
+    head: Head = LMHead(HeadSpec(vocab_size=40, hidden_dim=32, tied=True), table, device=mesh)
+    assert isinstance(embedding, Embedding)
+    assert isinstance(head, Head)
+
+
+def test_weights_of_another_shape_are_refused(mesh: Any) -> None:
+    transposed = random(72, 40).numpy()
+    with pytest.raises(WeightError) as caught:
+        TokenEmbedding(EmbeddingSpec(vocab_size=40, hidden_dim=72), transposed, device=mesh)
+    assert str(caught.value) == (
+        "the embedding table has shape [72, 40], but [40, 72] is wanted for the embedding table. "
+        "The config and the weights do not belong together."
+    )
+    with pytest.raises(WeightError) as caught:
+        LMHead(HeadSpec(vocab_size=40, hidden_dim=72), transposed, device=mesh)
+    assert str(caught.value) == (
+        "the head's weight has shape [72, 40], but [40, 72] is wanted for the head's weight. "
+        "The config and the weights do not belong together."
+    )
+
+
+@pytest.mark.parametrize("spec", [EmbeddingSpec, HeadSpec])
+@pytest.mark.parametrize(("vocab", "hidden"), [(0, 32), (40, 0), (-1, 32)])
+def test_a_spec_out_of_range_is_refused(spec: Any, vocab: int, hidden: int) -> None:
+    with pytest.raises(SpecError) as caught:
+        spec(vocab_size=vocab, hidden_dim=hidden)
+    assert str(caught.value) == f"{spec.__name__}(vocab_size={vocab}, hidden_dim={hidden}): both must be at least 1."
