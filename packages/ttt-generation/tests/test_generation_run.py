@@ -70,6 +70,52 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert document["device_operations"] > 500
 
 
+def test_a_seed_repeats_in_any_slot_and_json_tells_it(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--temperature", "3", "--top-k", "8", "--max-new-tokens", "12"]
+    prompts = ["430-41=", "583+785=", "185-89="]
+    arguments = [argument for prompt in prompts for argument in ("--prompt", prompt)]
+    code, document = run_json(capsys, str(TINY), *arguments, *options)
+    assert code == 0
+    assert document["sampling"] == {
+        "temperature": 3.0,
+        "top_k": 8,
+        "top_p": None,
+        "min_p": None,
+        "repetition_penalty": 1.0,
+        "seed": None,
+    }
+    assert len({answer["seed"] for answer in document["answers"]}) == 3
+    for answer in document["answers"]:
+        others = ["--prompt", "1+1=", "--prompt", answer["prompt"]]
+        _, again = run_json(capsys, str(TINY), *others, *options, "--seed", str(answer["seed"]))
+        assert again["answers"][1]["tokens"] == answer["tokens"]
+        assert again["sampling"]["seed"] == answer["seed"]
+
+
+def test_sampling_is_said_and_the_default_run_does_not_compare_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["run", "--backend", "mock", "--top-p", "0.01", "--repetition-penalty", "1.5", "--seed", "7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "sampled: temperature 1, top-p 0.01, repetition-penalty 1.5, seed 7" in lines
+    assert not any("Hugging Face" in line for line in lines)
+    assert main(["run", "--backend", "mock", "--min-p", "0.9"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "sampled: temperature 1, min-p 0.9" in lines
+    assert lines[1].split() == ["prompt", "answer", "verdict", "seed"]
+
+
+def test_temperature_0_is_greedy(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(TINY), "--prompt", "583+785=", "--max-new-tokens", "8"]
+    _, greedy = run_json(capsys, *arguments)
+    _, compared = run_json(capsys, *arguments, "--temperature", "0", "--top-k", "3", "--seed", "4", "--compare")
+    assert greedy["sampling"] is None
+    assert compared["comparison"]["tokens_identical"]
+    assert compared["answers"][0]["tokens"] == greedy["answers"][0]["tokens"]
+    assert compared["answers"][0]["seed"] is None
+
+
 @pytest.mark.parametrize("weights", ["bf16", "bfp8"])
 def test_device_rounding_still_does_sums(capsys: pytest.CaptureFixture[str], weights: str) -> None:
     code, document = run_json(capsys, str(TINY), "--rounding", "device", "--weights", weights, "--max-new-tokens", "6")
@@ -182,7 +228,7 @@ BAD_CHECKPOINTS = {
     ),
     "broken config": (write("config.json", "{"), [], "config.json is not valid JSON"),
     "no config": (remove("config.json"), [], "has no config.json"),
-    "unsupported architecture": (configure(model_type="mamba"), [], "has model_type 'mamba'; supported are: llama."),
+    "unsupported architecture": (configure(model_type="mamba"), [], "has model_type 'mamba'; supported are: llama"),
     "unknown rope scaling": (
         configure(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}),
         [],
@@ -201,10 +247,57 @@ BAD_CHECKPOINTS = {
         "prompt 1 of 6 tokens and 256 new ones are 262 tokens, the model's context is 256.",
     ),
     "no new tokens": (nothing, ["--max-new-tokens", "0"], "max_new_tokens is 0; give at least 1."),
+    "33 prompts": (
+        nothing,
+        ["--prompt", "1+1="] * 33,
+        "33 prompts were given; at most 32 are decoded together. Split them into several batches.",
+    ),
+    "negative temperature": (
+        nothing,
+        ["--temperature", "-1"],
+        "temperature is -1.0; 0 (greedy) or a number from 1e-06 to 1e+06 is allowed.",
+    ),
+    "no top-k": (nothing, ["--top-k", "0"], "top_k is 0; an integer of at least 1 is allowed."),
+    "top-p above 1": (nothing, ["--top-p", "1.5"], "top_p is 1.5; a number from 0 to 1 is allowed."),
+    "min-p above 1": (nothing, ["--min-p", "2"], "min_p is 2.0; a number from 0 to 1 is allowed."),
+    "no repetition penalty": (nothing, ["--repetition-penalty", "0"], "repetition_penalty is 0.0; a number from 1e-06"),
+    "negative seed": (nothing, ["--seed", "-3"], "seed is -3; an integer of at least 0 is allowed."),
+    "not a seed": (nothing, ["--seed", "x"], "Invalid value for --seed"),
+    "compared and sampled": (
+        nothing,
+        ["--compare", "--temperature", "0.8"],
+        "--compare sets greedy tokens beside those of transformers, and sampling options were given: drawn tokens have "
+        "nothing to be equal to. Leave out --compare, or the sampling options.",
+    ),
+    "compared and penalised": (
+        nothing,
+        ["--compare", "--temperature", "0", "--repetition-penalty", "1.2"],
+        "--compare sets greedy tokens beside those of transformers",
+    ),
     "empty prompt": (nothing, ["--prompt", ""], "prompt 1 is empty"),
     "unknown option": (nothing, ["--promt", "1+1="], "Unknown option: --promt."),
     "not a number": (nothing, ["--max-new-tokens", "many"], "Invalid value for --max-new-tokens"),
 }
+
+
+BEFORE_THE_DEVICE = (
+    "33 prompts",
+    "negative temperature",
+    "no top-k",
+    "negative seed",
+    "compared and sampled",
+    "empty prompt",
+)
+
+
+@pytest.mark.parametrize("name", BEFORE_THE_DEVICE)
+def test_bad_options_are_found_before_the_device_is_opened(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("a device was opened")
+
+    monkeypatch.setattr("ttt_generation.session.open_mesh", opened)
+    _, arguments, _ = BAD_CHECKPOINTS[name]
+    assert main(["run", str(TINY), *arguments]) == 2
 
 
 @pytest.mark.parametrize("name", BAD_CHECKPOINTS)
@@ -250,4 +343,5 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     unknown = subprocess.run([ttt, "rum"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr == "ttt: unknown command 'rum'. The commands are: run. `ttt --help` describes them.\n"
+    assert unknown.stderr.startswith("ttt: unknown command 'rum'. The commands are: ")
+    assert "run" in unknown.stderr

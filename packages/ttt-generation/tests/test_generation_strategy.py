@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from ttt_core import CausalLM, GenerationError, ShapeError, SpecError
+from ttt_core import CausalLM, GenerationError, SpecError
 from ttt_factory import ModelFactory
-from ttt_generation import PrefillDecodeStrategy, stop_tokens
+from ttt_generation import PrefillDecodeStrategy, SamplingSpec, stop_tokens
 from ttt_testing import shadow
 
 
@@ -75,6 +75,7 @@ def test_up_to_the_last_position(model: CausalLM, checkpoint: Path) -> None:
     ("prompts", "message"),
     [
         ([], "no prompt was given; give at least one."),
+        ([[1]] * 33, "33 prompts were given; at most 32 are decoded together. Split them into several batches."),
         ([[1], []], "prompt 2 is empty: it has no token to start from. Give it some text."),
         (
             [[64]],
@@ -93,11 +94,50 @@ def test_prompts_that_the_model_cannot_take(model: CausalLM, prompts: list[list[
     assert str(caught.value) == message
 
 
-def test_no_new_tokens_and_too_many_users(model: CausalLM) -> None:
+def test_no_new_tokens(model: CausalLM) -> None:
     with pytest.raises(GenerationError, match=r"max_new_tokens is 0; give at least 1\."):
         PrefillDecodeStrategy(model, max_new_tokens=0)
-    with shadow("none"), pytest.raises(ShapeError, match=r"a KV cache for 33 users; 1 to 32 are possible\."):
-        PrefillDecodeStrategy(model, max_new_tokens=1).generate([[1]] * 33)
+
+
+def test_a_seed_draws_the_same_tokens_in_every_slot(model: CausalLM) -> None:
+    sampling = SamplingSpec(temperature=2.0, top_p=0.95, seed=11)
+    prompt, others = [5, 9, 33], [[1], [60, 61], list(range(2, 50))]
+    with shadow("none"):
+        strategy = PrefillDecodeStrategy(model, max_new_tokens=20, sampling=sampling)
+        (alone,) = strategy.generate([prompt])
+        for slot in range(4):
+            batch = strategy.generate([*others[:slot], prompt, *others[slot:]])
+            assert batch[slot].tokens == alone.tokens
+        (other,) = PrefillDecodeStrategy(
+            model, max_new_tokens=20, sampling=SamplingSpec(temperature=2.0, top_p=0.95, seed=12)
+        ).generate([prompt])
+    assert alone.seed == 11
+    assert other.tokens != alone.tokens
+
+
+def test_without_a_seed_each_prompt_has_its_own_and_it_repeats_the_tokens(model: CausalLM) -> None:
+    with shadow("none"):
+        first, second = PrefillDecodeStrategy(
+            model, max_new_tokens=20, sampling=SamplingSpec(temperature=3.0)
+        ).generate([[7, 8]] * 2)
+        assert first.seed != second.seed
+        assert first.tokens != second.tokens
+        sampling = SamplingSpec(temperature=3.0, seed=second.seed)
+        (again,) = PrefillDecodeStrategy(model, max_new_tokens=20, sampling=sampling).generate([[7, 8]])
+    assert again.tokens == second.tokens
+
+
+def test_greedy_with_a_repetition_penalty_is_that_of_transformers(model: CausalLM, checkpoint: Path) -> None:
+    prompts = [[5, 9, 33], [1], list(range(2, 50))]
+    options = {"max_new_tokens": 20, "eos_token_id": None, "repetition_penalty": 1.6}
+    sampling = SamplingSpec(temperature=0, repetition_penalty=1.6)
+    with shadow("none"):
+        plain = PrefillDecodeStrategy(model, max_new_tokens=20).generate(prompts)
+        same = PrefillDecodeStrategy(model, max_new_tokens=20, sampling=SamplingSpec(temperature=0)).generate(prompts)
+        penalised = PrefillDecodeStrategy(model, max_new_tokens=20, sampling=sampling).generate(prompts)
+    assert [done.tokens for done in plain] == [done.tokens for done in same]
+    assert [done.tokens for done in penalised] == [hugging_face(checkpoint, prompt, **options) for prompt in prompts]
+    assert [done.tokens for done in penalised] != [done.tokens for done in plain]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -19,7 +20,7 @@ from ttt_hw.isolation import ChildTraceback, run_in_process
 def probe(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module `board_probe`, importable here and in the processes that tests start."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    import board_probe  # type: ignore[import-not-found, unused-ignore]
+    import board_probe
 
     return board_probe
 
@@ -54,7 +55,7 @@ def test_every_board_opens_in_every_shape_and_is_as_recorded(name: str, probe: A
         lines = [facts["nodes"]] if len(axes) == 1 else []
         for line in lines:  # neighbours in the line have a cable, and so do its ends where it is a ring
             closed = [*line, line[0]] if opened.topology == "ring" else line
-            for one, other in zip(closed, closed[1:], strict=False):
+            for one, other in itertools.pairwise(closed):
                 there, here = divmod(one, columns), divmod(other, columns)
                 assert abs(there[0] - here[0]) + abs(there[1] - here[1]) == 1, line
         assert opened.topology == ("mesh" if len(axes) == 2 else "ring" if chips > 2 else "linear")
@@ -68,11 +69,7 @@ def test_the_l1_that_a_program_may_fill(name: str, probe: Any) -> None:
 
 def test_the_fabric_is_put_back_whatever_happens(probe: Any) -> None:
     states = run_in_process(probe.fabric_after_errors, "n300", device="n300")
-    assert states == ["FABRIC_1D", "DISABLED", "DISABLED", "FABRIC_1D_RING"]  # the last is the caller's own
-
-
-def test_a_mesh_of_several_chips_that_is_left_open_closes_at_exit(probe: Any) -> None:
-    assert run_in_process(probe.left_open, "n300", device="n300") == "left open"
+    assert states == ["FABRIC_1D", "DISABLED", "DISABLED", "FABRIC_1D_RING"]
 
 
 def test_part_of_a_board_opened_by_ttnn_is_recognised_and_reserved_regions_are_taken_off(probe: Any) -> None:
@@ -87,16 +84,16 @@ def test_a_function_runs_in_another_process(probe: Any) -> None:
 
 
 def test_errors_of_ttt_come_back_as_they_were(probe: Any) -> None:
-    with pytest.raises(OutOfMemory, match="^too large$") as caught:
+    with pytest.raises(OutOfMemory, match=r"^too large$") as caught:
         run_in_process(probe.out_of_memory, device="n150")
     assert (caught.value.memory, caught.value.wanted, caught.value.available) == ("DRAM", 2, 1)
-    with pytest.raises(DeviceError, match="^no such cable$") as stubborn:
+    with pytest.raises(DeviceError, match=r"^no such cable$") as stubborn:
         run_in_process(probe.stubborn, device="n150")
     assert type(stubborn.value) is DeviceError
 
 
 def test_a_bug_comes_back_with_its_traceback(probe: Any) -> None:
-    with pytest.raises(ZeroDivisionError, match="^a bug$") as caught:
+    with pytest.raises(ZeroDivisionError, match=r"^a bug$") as caught:
         run_in_process(probe.bug, device="n150")
     assert isinstance(caught.value.__cause__, ChildTraceback)
     assert 'raise ZeroDivisionError("a bug")' in str(caught.value.__cause__)
@@ -113,7 +110,7 @@ def test_a_crash_is_an_error_that_names_board_and_signal(probe: Any) -> None:
 def test_what_cannot_be_sent_is_refused(probe: Any) -> None:
     with pytest.raises(TypeError, match=r"<lambda> cannot be called in another process: .*top level of a module"):
         run_in_process(lambda: None, device="n150")
-    with pytest.raises((AttributeError, TypeError, Exception), match=r"lambda"):
+    with pytest.raises(TypeError, match=r"The result of unpicklable cannot be sent back from its process: .*lambda"):
         run_in_process(probe.unpicklable, device="n150")
 
 

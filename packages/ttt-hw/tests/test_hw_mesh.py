@@ -43,12 +43,6 @@ def test_record_is_what_the_device_reports(mesh: Any) -> None:
     assert (record.dram_alignment, record.l1_alignment) == (ttnn.get_dram_alignment(), ttnn.get_l1_alignment())
 
 
-def test_peak_rates_of_the_n150() -> None:
-    chip = board("n150").chip
-    assert chip.matmul_flops(chip.tile_cycles.lofi) == pytest.approx(262.1e12, rel=1e-3)
-    assert chip.matmul_flops(chip.tile_cycles.hifi4) == pytest.approx(65.5e12, rel=1e-3)
-
-
 def test_ops_are_checked_on_the_device(mesh: Any) -> None:
     x, w = empty(mesh, 1, 1, 32, 128), empty(mesh, 1, 1, 128, 64)
     assert x.device() is mesh
@@ -94,8 +88,13 @@ def test_a_second_mesh_at_the_same_time_is_refused(mesh: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("n105", {}, r"Unknown device 'n105': ttt-hw knows n150. Did you mean 'n150'\?"),
-        ("banana", {}, r"Unknown device 'banana': ttt-hw knows n150\.$"),
+        ("n105", {}, r"Unknown device 'n105': ttt-hw knows n150, n300, .*, bh-galaxy\. Did you mean 'n150'\?"),
+        ("banana", {}, r"Unknown device 'banana': ttt-hw knows n150, n300, .*, bh-galaxy\.$"),
+        (
+            "t3k",
+            {"shape": (3, 3)},
+            r"t3k does not open as a \(3, 3\) mesh: it opens as \(1, 8\), .*, \(4, 2\) \(rows, col",
+        ),
         ("n150", {"backend": "Mock"}, "Unknown backend 'Mock': allowed are 'mock', 'simulator', 'silicon', or None"),
         ("n150", {"shape": (1, 2)}, r"n150 does not open as a \(1, 2\) mesh: it opens as \(1, 1\)"),
         ("n150", {"backend": "simulator"}, "needs TT_METAL_SIMULATOR: set it to"),
@@ -131,7 +130,8 @@ def test_another_cluster_in_the_same_process_is_refused(monkeypatch: pytest.Monk
     with open_mesh("n150", backend="mock"):
         pass
     monkeypatch.setitem(catalogue.BOARDS, "n151", replace(N150, name="n151"))
-    with pytest.raises(DeviceError, match=r"opened n150 \(mock\) before.*open n151 \(mock\) in a fresh process"):
+    message = r"opened n150 \(mock\) before.*open n151 \(mock\) in a fresh process\. ttt_hw.run_in_process starts one"
+    with pytest.raises(DeviceError, match=message):
         open_mesh("n151", backend="mock").__enter__()
     monkeypatch.setenv("TT_METAL_SIMULATOR", "/somewhere")
     with pytest.raises(DeviceError, match=r"open n150 \(simulator\) in a fresh process"):
@@ -168,16 +168,40 @@ def test_only_a_mock_gets_the_null_toolchain(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_device_that_ttnn_opened_is_recognised(mesh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def users_own(mesh: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A mesh that ttt did not open and has not seen."""
     monkeypatch.setattr(catalogue, "PROCESS", Process())
     monkeypatch.setattr(mesh_module, "PROCESS", Process())
-    assert board_of(mesh) == N150
-    assert current_backend(mesh) == "silicon"  # unless the environment says otherwise
+    monkeypatch.setattr(catalogue, "_known", {})
+    return mesh
+
+
+def test_a_device_that_ttnn_opened_is_recognised(users_own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert board_of(users_own) == N150
+    assert current_backend(users_own) == "silicon"  # unless the environment says otherwise
     monkeypatch.setenv("TT_METAL_MOCK_CLUSTER_DESC_PATH", "x")
-    assert current_backend(mesh) == "mock"
-    monkeypatch.setattr(catalogue, "BOARDS", {"x": replace(N150, name="x", shapes=((2, 4),))})
-    with pytest.raises(DeviceError, match=r"none that ttt-hw knows: wormhole_b0, mesh 1×1; known are x \(.*2×4\)"):
-        board_of(mesh)
+    assert current_backend(users_own) == "mock"
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({"name": "x", "system": "OTHER"}, True),  # by its chip and shape
+        ({"name": "x", "shapes": ((2, 4),)}, True),  # by the name that ttnn gives it
+        ({"name": "x", "system": "OTHER", "shapes": ((2, 4),)}, False),
+        ({"name": "x", "chip": replace(N150.chip, arch="other")}, False),
+    ],
+)
+def test_a_device_that_ttnn_opened_is_known_by_its_name_or_chip(
+    change: dict[str, Any], known: bool, users_own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "BOARDS", {"x": replace(N150, **change)})
+    if known:
+        assert board_of(users_own).name == "x"
+        return
+    with pytest.raises(DeviceError, match=r"none that ttt-hw knows: wormhole_b0, N150, mesh 1×1; known are x \(.*\)"):
+        board_of(users_own)
 
 
 @pytest.mark.parametrize(
@@ -185,13 +209,59 @@ def test_a_device_that_ttnn_opened_is_recognised(mesh: Any, monkeypatch: pytest.
     [
         ({"grid": (8, 9)}, r"reports the worker grid \(x, y\) \(8, 8\); the record of n150 says \(8, 9\)"),
         ({"dram_banks": 8}, "reports the number of DRAM banks 12; the record of n150 says 8"),
+        ({"l1_bytes_per_core": 9}, "reports the L1 bytes per core 1393312; the record of n150 says at most 9"),
+        ({"dram_bytes_per_bank": 9}, "reports the DRAM bytes per bank 1072693184; the record of n150 says at most 9"),
+        ({"dram_alignment": 64}, "reports the DRAM alignment 32; the record of n150 says 64"),
+        ({"l1_alignment": 32}, "reports the L1 alignment 16; the record of n150 says 32"),
     ],
 )
 def test_a_record_that_the_device_contradicts_is_an_error(
-    change: dict[str, Any], message: str, mesh: Any, monkeypatch: pytest.MonkeyPatch
+    change: dict[str, Any], message: str, users_own: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = replace(N150, chip=replace(N150.chip, **change))
-    monkeypatch.setattr(catalogue, "PROCESS", Process())
-    monkeypatch.setattr(catalogue, "BOARDS", {"n150": wrong})
+    monkeypatch.setattr(catalogue, "BOARDS", {"n150": replace(N150, chip=replace(N150.chip, **change))})
     with pytest.raises(DeviceError, match=message):
-        board_of(mesh)
+        board_of(users_own)
+
+
+def test_a_card_with_another_grid_that_is_known_is_taken_as_it_is(
+    users_own: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(N150, chip=replace(N150.chip, grid=(7, 9), other_grids=((8, 8),)))
+    monkeypatch.setattr(catalogue, "BOARDS", {"n150": other})
+    record = board_of(users_own)
+    assert (record.grid, record.chip.other_grids) == ((8, 8), ((7, 9),))
+
+
+def test_a_device_is_compared_once(mesh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = board_of(mesh)
+    monkeypatch.setattr(catalogue, "as_reported", None)
+    assert board_of(mesh) is record
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("T3K", "t3k"), ("N300s", "n300"), ("P150A", "p150"), ("p150X4", "p150x4")]
+)
+def test_a_board_is_found_whatever_the_case_and_variant(name: str, found: str) -> None:
+    assert board(name).name == found
+
+
+@pytest.mark.parametrize("record", catalogue.BOARDS.values(), ids=lambda record: record.name)
+def test_records_are_consistent(record: catalogue.Board) -> None:
+    """The default mesh is the first; each shape holds every chip; links go with chips."""
+    assert catalogue.BOARDS[record.name] is record
+    assert record.mesh == record.shapes[0]
+    rows, columns = record.wiring.chips
+    assert {shape[0] * shape[1] for shape in record.shapes} == {record.num_chips} == {rows * columns}
+    assert (record.links > 0) == (record.link_gb_per_s > 0) == (record.wiring.cables > 0) == (record.num_chips > 1)
+    assert record.links <= record.wiring.cables
+
+
+@pytest.mark.parametrize(
+    ("name", "lofi", "dram_gib"), [("n150", 262.1, 12), ("tg", 294.9, 12), ("p100", 608.3, 28), ("p150", 608.3, 32)]
+)
+def test_peak_rates_and_memory(name: str, lofi: float, dram_gib: int) -> None:
+    """Against what the vendor publishes: cores · 4096 FLOP · clock, and GiB on the card less what ttnn keeps."""
+    chip = board(name).chip
+    assert chip.matmul_flops(chip.tile_cycles.lofi) == pytest.approx(lofi * 1e12, rel=1e-3)
+    assert chip.matmul_flops(chip.tile_cycles.hifi4) == pytest.approx(lofi * 1e12 / 4, rel=1e-3)
+    assert chip.dram_bytes == pytest.approx(dram_gib * 1024**3, rel=5e-3)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import struct
 import subprocess
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ttt_core import DeviceError
-from ttt_hw.catalogue import N150
+from ttt_hw.catalogue import BOARDS, board
 from ttt_hw.mock.descriptor import cluster_descriptor
 from ttt_hw.mock.elf import null_executable
 from ttt_hw.mock.toolchain import COMPILER, cache_folder, runtime_root
@@ -107,10 +109,64 @@ def test_cache_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
         assert cache_folder() == Path("/home/someone/.cache/ttt/mock")
 
 
-def test_descriptor_lists_every_chip() -> None:
-    one = json.loads(cluster_descriptor(N150))
+def connections(descriptor: dict[str, Any]) -> dict[tuple[int, int], int]:
+    """How many cables there are between two chips."""
+    return Counter((one["chip"], other["chip"]) for one, other in descriptor["ethernet_connections"])
+
+
+def test_descriptor_of_one_chip() -> None:
+    one = json.loads(cluster_descriptor(board("n150")))
     assert one["arch"] == {"0": "wormhole_b0"}
     assert one["chip_to_boardtype"] == {"0": "n150"}
     assert one["boards"] == [[{"board_id": 0x18 << 36}, {"board_type": "n150"}, {"chips": [0]}]]
     assert one["harvesting"]["0"]["harvest_mask"] == 64
-    assert len(json.loads(cluster_descriptor(replace(N150, mesh=(2, 2))))["chips"]) == 4
+    assert (one["chips_with_mmio"], one["ethernet_connections"], one["chip_to_bus_id"]) == ([{"0": 0}], [], {})
+
+
+def test_descriptor_of_cards_with_a_remote_chip() -> None:
+    """A T3K is four n300: 2×4 chips, of which the inner four have PCIe."""
+    t3k = json.loads(cluster_descriptor(board("t3k")))
+    assert [next(iter(entry)) for entry in t3k["chips_with_mmio"]] == ["1", "2", "5", "6"]
+    assert [entry[2]["chips"] for entry in t3k["boards"]] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert list(t3k["asic_locations"].values()) == [1, 0, 0, 1, 1, 0, 0, 1]
+    assert t3k["chips"]["6"] == [2, 1, 0, 0]
+    links = connections(t3k)
+    assert links == {(c, c + 1): 2 for c in (0, 1, 2, 4, 5, 6)} | {(c, c + 4): 2 for c in range(4)}
+    n300 = json.loads(cluster_descriptor(board("n300")))
+    assert (n300["chips_with_mmio"], connections(n300)) == ([{"0": 0}], {(0, 1): 2})
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_descriptor_uses_each_ethernet_core_once(name: str) -> None:
+    descriptor = json.loads(cluster_descriptor(board(name)))
+    ends = [(end["chip"], end["chan"]) for pair in descriptor["ethernet_connections"] for end in pair]
+    assert len(set(ends)) == len(ends)
+    cores = 16 if board(name).chip.arch == "wormhole_b0" else 12  # Ethernet cores of a chip
+    assert all(channel < cores for _, channel in ends)
+    seats = [
+        (entry[0]["board_id"], descriptor["asic_locations"][str(chip)])
+        for entry in descriptor["boards"]
+        for chip in entry[2]["chips"]
+    ]
+    assert len(set(seats)) == len(seats) == board(name).num_chips
+
+
+def test_descriptor_of_trays() -> None:
+    """Chip 1 of each of a Galaxy's four trays sits in a corner, and a tray's chips 1 to 8 are neighbours in turn."""
+    galaxy = json.loads(cluster_descriptor(board("tg")))
+    position = galaxy["asic_locations"]
+    assert [position[corner] for corner in ("0", "3", "28", "31")] == [1] * 4
+    for tray, bus in zip(galaxy["boards"], (0xC0, 0x80, 0x00, 0x40), strict=True):
+        chips = sorted(tray[2]["chips"], key=lambda chip: position[str(chip)])
+        assert [position[str(chip)] for chip in chips] == list(range(1, 9))
+        assert [int(galaxy["chip_to_bus_id"][str(chip)], 16) for chip in chips] == [
+            bus | place for place in range(1, 9)
+        ]
+        for one, other in itertools.pairwise(chips):
+            assert connections(galaxy)[min(one, other), max(one, other)] == 4
+
+
+def test_descriptor_of_a_card_with_two_unlike_chips() -> None:
+    p300 = json.loads(cluster_descriptor(board("p300")))
+    assert [p300["harvesting"][chip]["pcie_harvesting_mask"] for chip in ("0", "1")] == [2, 1]
+    assert len(p300["chips_with_mmio"]) == 2

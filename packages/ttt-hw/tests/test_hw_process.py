@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from ttt_hw.commands import devices
+from ttt_hw.mesh import cards
 
 # ttnn imports torch where it is installed, which takes seconds and is not needed here.
 PREAMBLE = "import sys; sys.modules['torch'] = None\n"
@@ -28,9 +32,9 @@ class Sandbox:
             "TMPDIR": str(self.temp),
         }
 
-    def start(self, program: str) -> subprocess.Popen[str]:
+    def start(self, program: str, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", PREAMBLE + program],
+            [sys.executable, "-W", "error", "-c", PREAMBLE + program, *arguments],
             cwd=self.work,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -82,15 +86,16 @@ def test_two_first_starts_at_once(sandbox: Sandbox) -> None:
 FORGOTTEN = """
 import ttnn
 from ttt_hw.mesh import open_mesh
-entered = open_mesh("n150", backend="mock")
+entered = open_mesh(sys.argv[1], backend="mock")
 mesh = entered.__enter__()
 x = ttnn.empty([1, 1, 32, 64], ttnn.bfloat16, ttnn.TILE_LAYOUT, mesh, ttnn.DRAM_MEMORY_CONFIG)
 raise SystemExit(3)
 """
 
 
-def test_a_mesh_left_open_does_not_abort_the_interpreter(sandbox: Sandbox) -> None:
-    process = sandbox.start(FORGOTTEN)
+@pytest.mark.parametrize("name", ["n150", "n300"])
+def test_a_mesh_left_open_does_not_abort_the_interpreter(name: str, sandbox: Sandbox) -> None:
+    process = sandbox.start(FORGOTTEN, name)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (3, ""), stderr
     assert "Initial ttnn.CONFIG" in stderr  # ttnn's own, as it was imported first
@@ -103,13 +108,59 @@ def test_importing_ttt_hw_is_light(sandbox: Sandbox) -> None:
     assert stdout == "[]\n", stderr
 
 
-def test_readme_examples_run(sandbox: Sandbox) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    examples = "\n".join(re.findall(r"```python\n(.*?)```", readme, re.DOTALL))
-    stdout, stderr = sandbox.start("import loguru; loguru.logger.disable('ttnn')\n" + examples).communicate(timeout=60)
-    assert stdout.splitlines() == [
-        "Shape([1, 1, 32, 1024]) on (8, 8) cores",
-        "output projection: The width of the first tensor must be equal to the height of the second tensor. "
-        "Mismatch: width=4096 height=32. Check the shapes that go in.",
-    ], stderr
-    assert stderr == ""
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PRINTED = (
+    "Shape([1, 1, 32, 1024]) on (8, 8) cores\n",
+    "Shape([1, 1, 32, 1024]) mesh\n",
+    "n150 64\nt3k 512\np150 110\n",
+    "output projection: The width of the first tensor must be equal to the height of the second tensor. "
+    "Mismatch: width=4096 height=32. Check the shapes that go in.\n",
+)
+
+
+@pytest.mark.parametrize(("example", "printed"), list(zip(EXAMPLES, PRINTED, strict=True)), ids=range(len(PRINTED)))
+def test_readme_examples_run(example: str, printed: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(PREAMBLE + example)
+    sandbox.environment["LOGURU_LEVEL"] = "WARNING"  # importing ttnn logs its configuration
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        cwd=sandbox.work,
+        env=sandbox.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == (printed, "")
+
+
+def test_devices_lists_every_board_without_ttnn(sandbox: Sandbox) -> None:
+    program = """
+from ttt_hw.commands import app
+app(sys.argv[1:], result_action="return_value")
+assert not {"ttnn", "numpy"} & set(sys.modules)
+"""
+    processes = [sandbox.start(program, *arguments) for arguments in ((), ("--json",))]
+    (table, errors), (document, _) = (process.communicate(timeout=60) for process in processes)
+    assert (processes[0].returncode, errors) == (0, "")
+    listed = json.loads(document)
+    names = ["n150", "n300", "t3k", "tg", "p100", "p150", "p300", "p150x4", "p150x8", "bh-galaxy"]
+    assert (
+        [line.split()[0] for line in table.splitlines()[1:11]] == names == [entry["name"] for entry in listed["boards"]]
+    )
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert "t3k 8 1×8, 8×1, 2×4, 4×2 8×8 12.0 GiB 1361 KiB 1 × 12.5 GB/s" in " ".join(table.split())
+    assert listed["boards"][2]["shapes"] == [[1, 8], [8, 1], [2, 4], [4, 2]]
+    assert listed["cards"] == cards()
+    assert ("No Tenstorrent card here" in table) == (cards() == [])
+    assert sandbox.leftovers() == []
+
+
+def test_devices_lists_the_cards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0").touch()
+    monkeypatch.setattr("ttt_hw.mesh.CARDS", str(tmp_path))
+    assert devices() == 0
+    assert f"Cards here: 1 ({tmp_path}/0)" in capsys.readouterr().out.replace("\n", "")

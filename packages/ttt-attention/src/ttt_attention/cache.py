@@ -10,8 +10,8 @@ import ttnn
 from ttt_attention.heads import TILE, padded_head_dim, split_heads
 from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError, Tensor
-from ttt_hw import DType, board_of
-from ttt_shard_dsl import memory_config
+from ttt_hw import Board, DType, board_of
+from ttt_shard_dsl import Placement, parse
 
 MAX_USERS = 32  # one tile of rows: the decode kernels take a user a row
 
@@ -44,12 +44,11 @@ class ContiguousKVCache:
             raise ShapeError(
                 f"a KV cache of context {context}; the model's positions end at {spec.max_context}. Nearest: {longest}."
             )
-        board = board_of(device)
-        kv_heads = split_heads(spec, board.mesh[1]).num_kv_heads
-        shape = (users, kv_heads, context, padded_head_dim(spec.head_dim))
-        memory = memory_config("b h s d in dram", shape=shape, device=board, dtype=dtype)
+        placement = cache_placement(spec, users=users, context=context, device=board_of(device), dtype=dtype)
+        memory = placement.to_memory_config()
         keys, values = (
-            ttnn.zeros(shape, getattr(ttnn, dtype), ttnn.TILE_LAYOUT, device, memory_config=memory) for _ in range(2)
+            ttnn.zeros(placement.chip_shape, getattr(ttnn, dtype), ttnn.TILE_LAYOUT, device, memory_config=memory)
+            for _ in range(2)
         )
         return cls(keys, values)
 
@@ -59,3 +58,11 @@ class ContiguousKVCache:
         if not 0 <= user < users:
             raise ShapeError(f"user {user} of a KV cache for {users} users; slots are 0 to {users - 1}.")
         return replace(self, user=user)
+
+
+def cache_placement(spec: AttentionSpec, *, users: int, context: int, device: Board, dtype: DType) -> Placement:
+    """Where the keys of one layer lie, and likewise the values: each chip has the heads that its queries read."""
+    chips = device.mesh[1]
+    heads = chips * split_heads(spec, chips).num_kv_heads
+    shape = (users, heads, context, padded_head_dim(spec.head_dim))
+    return parse("b h@cols s d in dram").place(shape, device=device, dtype=dtype)

@@ -24,7 +24,7 @@ def inverse_frequencies(rope: RopeSpec, head_dim: int) -> Float32:
     Source: _compute_llama3_parameters of transformers' modeling_rope_utils.
     """
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    # Correctly rounded powers, as torch's are: NumPy's float32 ones differ by 2 units, which is 0.016 radians at position 131,072.
+    # Correctly rounded powers, as torch's are: NumPy's float32 ones differ by 2 units, 0.016 radians at position 131,072.
     powers = np.power(np.float64(rope.theta), exponents.astype(np.float64)).astype(np.float32)
     frequencies = np.float32(1) / powers
     if rope.scaling is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ttt_ffn import SwiGLU
 from ttt_hw import DType
 from ttt_norm import RMSNorm
 from ttt_patterns import DecoderLayer, DecoderModel
-from ttt_weights import Checkpoint, Source
+from ttt_weights import Checkpoint, NoValues, Source
 
 
 class ModelFactory:
@@ -49,18 +49,19 @@ class ModelFactory:
     @staticmethod
     def from_spec(
         spec: ModelSpec,
-        weights: Mapping[str, Source],
+        weights: Mapping[str, Source] | None = None,
         *,
         device: Any,
         weight_dtype: DType = "bfloat8_b",
         cache_dtype: DType = "bfloat8_b",
     ) -> DecoderModel:
-        """The model of a spec, with weights under the names of its family.
+        """The model of a spec, with weights under the names of its family; without any, for checks of shapes and memory.
 
+        `device` may be a ttt_hw.Board: the model then knows its configs and placements, but has nowhere to run.
         Errors: WeightError for a tensor that is missing, of the wrong shape, or that nothing reads.
         """
         names = FAMILIES[spec.family].names
-        used = _UsedWeights(weights)
+        used = _UsedWeights(_WithoutValues() if weights is None else weights)
         embedding = TokenEmbedding(spec.embedding, used[names.embedding], device=device)
         rotaries: dict[Any, Rotary] = {}
         layers = []
@@ -110,6 +111,19 @@ class ModelFactory:
             max_context=spec.max_context,
             device=device,
         )
+
+
+class _WithoutValues(Mapping[str, Source]):
+    """Every name, and no values."""
+
+    def __getitem__(self, name: str) -> Source:
+        return NoValues(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 class _UsedWeights:

@@ -153,8 +153,10 @@ def _load(
         keep_logits=request.compare,
     )
     strategy.check(ids)
-    for weight in progress.track(model.weights, description="load weights"):
-        weight.tensor  # noqa: B018  (converts and copies on first use; here, so that the progress is seen)
+    with staged(progress, "load weights", len(model.weights)) as step:
+        for weight in model.weights:
+            weight.tensor  # noqa: B018  (converts and copies on first use; here, so that the progress is seen)
+            step()
     return strategy
 
 

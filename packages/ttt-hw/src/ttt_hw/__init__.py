@@ -9,7 +9,7 @@ from ttt_hw.attention import (
     plan_decode_attention as plan_decode_attention,
     plan_prefill_attention as plan_prefill_attention,
 )
-from ttt_hw.catalogue import Board as Board, Chip as Chip, board as board, board_of as board_of
+from ttt_hw.catalogue import BOARDS as BOARDS, Board as Board, Chip as Chip, board as board, board_of as board_of
 from ttt_hw.collectives import AllGather as AllGather, AllReduce as AllReduce, plan_reshard as plan_reshard
 from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
 from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
@@ -20,11 +20,17 @@ from ttt_hw.matmul import (
     plan_matmul as plan_matmul,
 )
 from ttt_hw.mesh import current_backend as current_backend, open_mesh as open_mesh
+from ttt_hw.recorder import (
+    OperationRecord as OperationRecord,
+    Recorder as Recorder,
+    record_operations as record_operations,
+)
 from ttt_hw.transfer import (
     Array as Array,
     DType as DType,
     HostSource as HostSource,
     TensorLayout as TensorLayout,
+    allocate as allocate,
     download as download,
     forget_source as forget_source,
     observe as observe,
@@ -36,6 +42,7 @@ from ttt_hw.transfer import (
 )
 
 __all__ = [
+    "BOARDS",
     "AllGather",
     "AllReduce",
     "Array",
@@ -49,9 +56,12 @@ __all__ = [
     "FlashAttention",
     "HostSource",
     "MatmulRequest",
+    "OperationRecord",
     "OutOfMemory",
     "PlannedMatmul",
+    "Recorder",
     "TensorLayout",
+    "allocate",
     "board",
     "board_of",
     "current_backend",
@@ -64,6 +74,7 @@ __all__ = [
     "plan_matmul",
     "plan_prefill_attention",
     "plan_reshard",
+    "record_operations",
     "remember_source",
     "source_of",
     "to_host_tensor",

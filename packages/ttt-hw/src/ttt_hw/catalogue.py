@@ -238,7 +238,7 @@ def board(name: str) -> Board:
         return found
     import difflib  # slow to import, and only needed here
 
-    close = difflib.get_close_matches(wanted, BOARDS, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(wanted, BOARDS, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise DeviceError(f"Unknown device {name!r}: ttt-hw knows {', '.join(BOARDS)}.{hint}")
 
@@ -246,9 +246,11 @@ def board(name: str) -> Board:
 def board_of(mesh_device: Any) -> Board:
     """The record of an open mesh device, opened by `open_mesh` or by ttnn, with the shape that is open and what it reports.
 
-    A device is compared with its record once, so asking again is cheap.
+    A record stands for itself, so that a block can be planned for a board that is not open. A device is compared with its record once, so asking again is cheap.
     Raises DeviceError where the device is none that ttt knows, or contradicts its record.
     """
+    if isinstance(mesh_device, Board):
+        return mesh_device
     shape = cast("tuple[int, int]", tuple(mesh_device.shape))
     key = (mesh_device.id(), shape)
     if key not in _known:

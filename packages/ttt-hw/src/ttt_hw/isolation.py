@@ -15,6 +15,7 @@ from ttt_core import DeviceError, TttError
 from ttt_hw.catalogue import board
 
 Result = TypeVar("Result")
+_UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)  # which of them depends on what it is
 
 
 class ChildTraceback(Exception):
@@ -30,10 +31,10 @@ def run_in_process(function: Callable[..., Result], /, *args: Any, device: str) 
     Raises DeviceError where the process ends without an answer, as by a crash in ttnn.
     """
     name = board(device).name
-    called = getattr(function, "__qualname__", repr(function))
+    called = _name(function)
     try:
         call = pickle.dumps((function, args))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except _UNPICKLABLE as error:
         raise TypeError(
             f"{called} cannot be called in another process: {error}. "
             "Give a function at the top level of a module, and arguments that can be pickled."
@@ -54,19 +55,28 @@ def run_in_process(function: Callable[..., Result], /, *args: Any, device: str) 
     if answer is None:
         ending = _ending(process.exitcode)
         raise DeviceError(f"The process that ran {called} for {name} {ending} before it had a result.")
-    result, error, trace = answer
-    if error is None:
+    result, raised, trace = answer
+    if raised is None:
         return result  # type: ignore[no-any-return]
-    if isinstance(error, TttError):
-        raise error
-    raise error from ChildTraceback(trace)
+    if isinstance(raised, TttError):
+        raise raised
+    raise raised from ChildTraceback(trace)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
 
 
 def _child(connection: Connection, call: bytes) -> None:
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # importing ttnn logs its whole configuration at DEBUG
     try:
         function, args = pickle.loads(call)
-        answer = pickle.dumps((function(*args), None, ""))
+        result = function(*args)
+        try:
+            answer = pickle.dumps((result, None, ""))
+        except _UNPICKLABLE as refusal:
+            called = _name(function)
+            raise TypeError(f"The result of {called} cannot be sent back from its process: {refusal}.") from refusal
     except Exception as error:
         answer = pickle.dumps((None, _portable(error), "\n" + traceback.format_exc()))
     connection.send_bytes(answer)
@@ -91,7 +101,7 @@ def _portable(error: Exception) -> BaseException:
 def _answer(connection: Connection) -> Any:
     try:
         return pickle.loads(connection.recv_bytes())
-    except EOFError:  # the other end closed with the process
+    except (EOFError, OSError):  # the other end closed with the process, maybe within the answer
         return None
 
 

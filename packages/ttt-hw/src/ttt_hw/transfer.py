@@ -71,6 +71,19 @@ def upload(
     return tensor
 
 
+def allocate(mesh: Any, *, dtype: DType, layout: TensorLayout = "tile", placement: Placement) -> Any:
+    """A tensor whose memory holds whatever it held before, on every chip of `mesh`."""
+    import ttnn
+
+    return ttnn.empty(
+        list(placement.chip_shape),
+        getattr(ttnn, dtype),
+        ttnn.TILE_LAYOUT if layout == "tile" else ttnn.ROW_MAJOR_LAYOUT,
+        mesh,
+        placement.to_memory_config(),
+    )
+
+
 def parts_of(array: Array, placement: Placement | None, mesh: tuple[int, int]) -> list[Array]:
     """Each chip's part of an array, as views of it; chips in row-major order."""
     if placement is None:
@@ -102,7 +115,7 @@ def to_host_tensor(array: Array, *, dtype: DType, layout: TensorLayout, mapper: 
     if dtype in ("float32", "bfloat16", "bfloat8_b", "bfloat4_b"):
         array = np.asarray(array, dtype=np.float32)
     return ttnn.Tensor(
-        tensor=array,
+        tensor=np.require(array, requirements="W"),  # ttnn takes no read-only array, as mapped files are
         data_type=getattr(ttnn, dtype),
         layout=ttnn.TILE_LAYOUT if layout == "tile" else ttnn.ROW_MAJOR_LAYOUT,
         mesh_mapper=mapper,

@@ -90,6 +90,9 @@ class Checkpoint(Mapping[str, StoredTensor]):
                 "Its config.json and its weights do not belong together, or the weights are incomplete."
             ) from None
 
+    def get(self, name: object, default: Any = None, /) -> Any:
+        return self._tensors.get(name, default) if isinstance(name, str) else default
+
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
 
@@ -119,9 +122,13 @@ def _files(directory: Path) -> dict[str, list[str] | None]:
         weight_map = json.loads(index.read_text())["weight_map"]
         files: dict[str, list[str] | None] = {}
         for name, file in weight_map.items():
+            if Path(file).name != file:
+                raise ValueError(f"{file} is no file name")
             names = files.setdefault(file, [])
             assert names is not None
             names.append(name)
+        if not files:
+            raise ValueError("it lists no file")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightError(
             f"{index} is not an index of safetensors files (a JSON object with a 'weight_map'): {error!r}. "

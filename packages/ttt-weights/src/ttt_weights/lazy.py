@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttt_core import WeightError
-from ttt_hw import Array, DType, TensorLayout, board_of, forget_source, parts_of, remember_source, upload
+from ttt_hw import allocate, Array, DType, TensorLayout, board_of, forget_source, parts_of, remember_source, upload
 from ttt_shard_dsl import parse
 
 Float32 = NDArray[np.float32]
@@ -38,8 +38,21 @@ class ArraySource:
         return self._array
 
 
+class NoValues:
+    """A source without values, of whatever shape is asked for: its weights take their place on the device and no more."""
+
+    def __init__(self, name: str, shape: tuple[int, ...] = ()) -> None:
+        self.name = name
+        self.shape = shape
+
+    def read(self) -> Array:
+        raise WeightError(f"{self.name} has a shape but no values; give weights to compute with, for example a Checkpoint.")
+
+
 def as_source(weight: Source | Array, *, shape: tuple[int, ...], name: str) -> Source:
     """`weight` as a source, its shape checked. Raises WeightError with the name, the shape found and the one wanted."""
+    if isinstance(weight, NoValues):
+        return NoValues(weight.name, shape)
     source: Source = ArraySource(weight, name) if isinstance(weight, np.ndarray) else weight
     if tuple(source.shape) != shape:
         raise WeightError(
@@ -78,18 +91,21 @@ class LazyWeight:
         self.name = " + ".join(source.name for source in sources) or build.__name__
         self.shape = shape
         self.dtype = dtype
-        self.placement = parse(placement).place(shape, device=board_of(device), dtype=dtype, tiled=layout == "tile")
+        board = board_of(device)
+        self.mesh = board.mesh
+        self.placement = parse(placement).place(shape, device=board, dtype=dtype, tiled=layout == "tile")
         self._sources = tuple(sources)
         self._build = build
         self._layout: TensorLayout = layout
         self._device = device
-        self.mesh = (device.shape[0], device.shape[1])
         self._tensor: Any = None
 
     @property
     def tensor(self) -> Any:
-        """The device tensor, converted and copied on first use."""
-        if self._tensor is None:
+        """The device tensor, converted and copied on first use; without values, allocated only."""
+        if self._tensor is None and any(isinstance(source, NoValues) for source in self._sources):
+            self._tensor = allocate(self._device, dtype=self.dtype, layout=self._layout, placement=self.placement)
+        elif self._tensor is None:
             self._tensor = upload(
                 self.host(), self._device, dtype=self.dtype, layout=self._layout, placement=self.placement
             )

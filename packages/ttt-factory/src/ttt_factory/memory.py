@@ -1,0 +1,114 @@
+"""DRAM of a whole model on a board, from its layouts: no device is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ttt_attention import cache_placement
+from ttt_core import TttError
+from ttt_factory.factory import ModelFactory
+from ttt_factory.spec import ModelSpec
+from ttt_hw import BOARDS, Board, DType
+from ttt_shard_dsl import LayoutError
+from ttt_weights import LazyWeight
+
+TILE = 32
+DTYPES: tuple[DType, ...] = ("bfloat16", "bfloat8_b", "bfloat4_b")  # of weights, from fine to coarse
+SHORT = {"bfloat16": "bf16", "bfloat8_b": "bfp8", "bfloat4_b": "bfp4"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demand:
+    """What is asked of a board."""
+
+    spec: ModelSpec
+    users: int
+    context: int
+    weight_dtype: DType
+    cache_dtype: DType
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DramUse:
+    """Bytes of DRAM on each chip; a tensor counts with what it takes in the fullest bank, times the banks."""
+
+    weights: int
+    cache: int
+    activations: int
+    capacity: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.activations
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.capacity
+
+    @property
+    def missing(self) -> int:
+        """Bytes by which it does not fit; 0 if it does."""
+        return max(0, self.total - self.capacity)
+
+
+def dram_use(demand: Demand, board: Board, *, activations: int = 0) -> DramUse:
+    """Weights and KV cache of a model on each chip of `board`, beside `activations` bytes.
+
+    Errors: PlacementError where the model does not split over the board's chips.
+    """
+    spec = demand.spec
+    model = ModelFactory.from_spec(spec, device=board, weight_dtype=demand.weight_dtype, cache_dtype=demand.cache_dtype)
+    weights = sum(weight.placement.bytes_per_bank for weight in model.weights if isinstance(weight, LazyWeight))
+    context = -(-demand.context // TILE) * TILE
+    cache = sum(
+        2
+        * cache_placement(
+            layer.attention, users=demand.users, context=context, device=board, dtype=demand.cache_dtype
+        ).bytes_per_bank
+        for layer in spec.layers
+    )
+    banks = board.dram_banks
+    return DramUse(
+        weights=weights * banks,
+        cache=cache * banks,
+        activations=activations,
+        capacity=banks * board.dram_bytes_per_bank,
+    )
+
+
+def remedies(demand: Demand, board: Board, *, activations: int = 0) -> list[str]:
+    """Single changes that make a demand fit, in words, the mildest of each kind; the last is the smallest board that holds it."""
+    found = []
+    for kind in _changes(demand, board):
+        for words, changed, other in kind:
+            if _fits(changed, other, activations):
+                found.append(f"{words} fits")
+                break
+    return found
+
+
+def _changes(demand: Demand, board: Board) -> Iterator[list[tuple[str, Demand, Board]]]:
+    """Changes by kind, mildest first."""
+    coarser = DTYPES[DTYPES.index(demand.weight_dtype) + 1 :]
+    yield [(f"{SHORT[dtype]} weights", replace(demand, weight_dtype=dtype), board) for dtype in coarser]
+    if demand.cache_dtype != "bfloat8_b":
+        yield [("a bfp8 KV cache", replace(demand, cache_dtype="bfloat8_b"), board)]
+    yield [(f"batch {users}", replace(demand, users=users), board) for users in _halves(demand.users, 1)]
+    yield [(f"context {context}", replace(demand, context=context), board) for context in _halves(demand.context, TILE)]
+    boards = sorted(
+        BOARDS.values(), key=lambda record: record.num_chips * record.dram_banks * record.dram_bytes_per_bank
+    )
+    yield [(other.name, demand, other) for other in boards if other.name != board.name]
+
+
+def _halves(value: int, least: int) -> Iterator[int]:
+    while (value := value // 2) >= least:
+        yield value
+
+
+def _fits(demand: Demand, board: Board, activations: int) -> bool:
+    try:
+        return dram_use(demand, board, activations=activations).fits
+    except (TttError, LayoutError):  # does not split over that board's chips, or one tensor alone is too large
+        return False
