@@ -221,6 +221,31 @@ def test_where_results_lie(mesh: Any) -> None:
     ]   # fmt: skip
 
 
+def test_a_block_that_dies_frees_its_memory_at_once(mesh: Any) -> None:
+    """Without waiting for Python's cycle collector, which knows nothing of the device's memory."""
+    import gc
+
+    import ttnn
+
+    def dram() -> int:
+        return int(ttnn.get_memory_view(mesh, ttnn.BufferType.DRAM).total_bytes_allocated_per_bank)
+
+    spec = spec_of(96, 4, 2, 32)
+    gc.collect()
+    before = dram()
+    gc.disable()
+    try:
+        block = attention(Reference(spec), spec, mesh)
+        cache = ContiguousKVCache.allocate(spec, users=3, context=64, device=mesh)
+        block.prefill_forward(on(mesh, random(32, 96)), cache=cache, positions=prompt_positions(mesh, 32))
+        block.decode_forward(on(mesh, random(3, 96)), cache=cache, positions=positions(mesh, 1, 2, 3))
+        assert dram() > before
+        del block, cache
+        assert dram() == before
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize(
     ("name", "called", "wanted"),
     [("q", "query", [128, 96]), ("k", "key", [64, 96]), ("v", "value", [64, 96]), ("o", "output", [96, 128])],

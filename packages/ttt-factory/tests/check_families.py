@@ -28,13 +28,22 @@ WINDOW = 24  # crossed by the longer prompts, and by decoding after the shortest
 
 CASES: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "llama": (transformers.LlamaConfig, {**ODD, "num_key_value_heads": 8}),
-    "llama-tied-shared-kv": (transformers.LlamaConfig, {**PLAIN, "num_key_value_heads": 2, "tie_word_embeddings": True}),
+    "llama-tied-shared-kv": (
+        transformers.LlamaConfig,
+        {**PLAIN, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    ),
     "mistral-window": (transformers.MistralConfig, {**ODD, "num_key_value_heads": 8, "sliding_window": WINDOW}),
     "mistral": (transformers.MistralConfig, {**PLAIN, "num_key_value_heads": 8, "sliding_window": None}),
     "qwen2": (transformers.Qwen2Config, {**ODD, "num_key_value_heads": 4}),
     "qwen2-window": (
         transformers.Qwen2Config,
-        {**PLAIN, "num_key_value_heads": 8, "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
+        {
+            **PLAIN,
+            "num_key_value_heads": 8,
+            "use_sliding_window": True,
+            "sliding_window": WINDOW,
+            "max_window_layers": 1,
+        },
     ),
     "qwen3": (transformers.Qwen3Config, {**ODD, "num_key_value_heads": 8, "head_dim": 80}),
     "qwen3-plain": (transformers.Qwen3Config, {**PLAIN, "num_key_value_heads": 4, "head_dim": 32}),
@@ -45,7 +54,12 @@ def checkpoint(name: str, directory: Path) -> Any:
     """A random model of a case, saved; norms and biases are random too, so that leaving one out shows."""
     kind, sizes = CASES[name]
     torch.manual_seed(0)
-    options = {"num_attention_heads": 8, "num_hidden_layers": 2, "max_position_embeddings": 128, "initializer_range": 0.15}
+    options = {
+        "num_attention_heads": 8,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.15,
+    }
     config = kind(**{"head_dim": 16, **options, **sizes})
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     for parameter_name, parameter in model.named_parameters():

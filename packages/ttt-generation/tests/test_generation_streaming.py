@@ -193,7 +193,7 @@ def test_several_prompts_on_a_terminal(tmp_path: Path) -> None:
     assert len(tables) > 1
     for prompt, text in zip(prompts, ["1368", "9", "96"], strict=True):
         cells = [table.split(prompt)[1].split("\r\n")[0].split() for table in tables]
-        assert cells[0] == []
+        assert cells[0] in ([], list(text[:1]))  # the table begins with the first token
         assert cells[-1] == [text, "right"]
         assert all(text.startswith("".join(cell)) for cell in cells[:-1])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import ttnn
@@ -25,12 +23,6 @@ from ttt_hw import (
 )
 from ttt_shard_dsl import memory_config
 from ttt_weights import LazyWeight, NoWeight, Source, as_source
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _DecodeLayouts:
-    heads: Any  # q, k, v: one user a core
-    joined: Any  # rows of all users, interleaved
 
 
 class GroupedQueryAttention:
@@ -109,8 +101,8 @@ class GroupedQueryAttention:
         self._decode_kernel = self._decode_attention.kernel.to_ttnn()
         self._sum = plan_reshard("1 1 s d +cols -> 1 1 s d", self._board)
         self._prefill_memory = memory_config("1 1 s d in dram", shape=(1, 1, TILE, hidden), device=self._board)
-        self._decode_layouts = lru_cache(maxsize=None)(self._make_decode_layouts)
-        self._prefill_attention = lru_cache(maxsize=None)(self._make_prefill_attention)
+        self._decode_memory = memory_config("1 1 b d in l1", shape=(1, 1, TILE, hidden), device=self._board)
+        self._prefill_attention: dict[int, tuple[Any, Any]] = {}
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
@@ -128,7 +120,7 @@ class GroupedQueryAttention:
         self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
         spec, tokens = self.spec, x.shape[-2]
-        program, kernel = self._prefill_attention(tokens)
+        program, kernel = self._attention_for(tokens)
         qkv = ttnn.linear(  # [1, 1, S, (H + 2·KV)·hd]
             x,
             self.qkv.tensor,
@@ -175,14 +167,14 @@ class GroupedQueryAttention:
         self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
         spec, users = self.spec, x.shape[-2]
-        layouts = self._decode_layouts(users)
+        memory = self._decode_memory
         qkv = ttnn.linear(  # [1, 1, B, (H + 2·KV)·hd]
             x,
             self.qkv.tensor,
             bias=self.bias.tensor,
             program_config=self._qkv_matmul.for_rows(users),
             compute_kernel_config=self._qkv_matmul.kernel,
-            memory_config=layouts.joined,
+            memory_config=memory,
         )
         q, k, v = ttnn.experimental.nlp_create_qkv_heads_decode(  # [1, B, H, hd], 2 × [1, B, KV, hd]
             qkv,
@@ -206,17 +198,17 @@ class GroupedQueryAttention:
             compute_kernel_config=self._decode_kernel,
             memory_config=ttnn.DRAM_MEMORY_CONFIG,
         )
-        heads = ttnn.to_memory_config(heads, layouts.heads)
-        joined = ttnn.experimental.nlp_concat_heads_decode(heads, num_heads=self._local.num_heads)  # [1, 1, 32, H·hd]
+        by_head = ttnn.transpose(heads, 1, 2, memory_config=memory)  # [1, H, B, hd]
+        joined = ttnn.experimental.nlp_concat_heads(by_head, memory_config=memory)  # [1, 1, B, H·hd]
         y = ttnn.linear(
-            ttnn.to_memory_config(joined, layouts.joined),
+            joined,
             self.output.tensor,
-            program_config=self._output_matmul.for_rows(TILE),
+            program_config=self._output_matmul.for_rows(users),
             compute_kernel_config=self._output_matmul.kernel,
-            memory_config=layouts.joined,
+            memory_config=memory,
         )
-        y_users: Tensor = ttnn.reshape(self._sum(y), (1, 1, users, spec.hidden_dim), (1, 1, TILE, y.padded_shape[-1]))
-        return y_users
+        summed: Tensor = self._sum(y)
+        return summed
 
     def _bias(
         self, q: Source | Array | None, k: Source | Array | None, v: Source | Array | None, width: int
@@ -245,17 +237,11 @@ class GroupedQueryAttention:
             return NoHeadNorm()
         return HeadNorm(self.spec.head_norm, weight, head_dim=self.spec.head_dim, name=name, device=self._device)
 
-    def _make_decode_layouts(self, users: int) -> _DecodeLayouts:
-        head_rows = -(-self._local.num_heads // TILE) * TILE
-        width = padded_head_dim(self.spec.head_dim)
-        return _DecodeLayouts(
-            heads=memory_config("1 b@core h d in l1", shape=(1, users, head_rows, width), device=self._board),
-            joined=memory_config("1 1 b d in l1", shape=(1, 1, TILE, self.spec.hidden_dim), device=self._board),
-        )
-
-    def _make_prefill_attention(self, tokens: int) -> tuple[Any, Any]:
-        config = plan_prefill_attention(tokens, self._board.chip)
-        return config.to_ttnn(), config.kernel.to_ttnn()
+    def _attention_for(self, tokens: int) -> tuple[Any, Any]:
+        if tokens not in self._prefill_attention:
+            config = plan_prefill_attention(tokens, self._board.chip)
+            self._prefill_attention[tokens] = config.to_ttnn(), config.kernel.to_ttnn()
+        return self._prefill_attention[tokens]
 
 
 def _agree(wanted: bool, given: tuple[object, ...], field: str, names: str) -> None:

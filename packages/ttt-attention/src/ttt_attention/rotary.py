@@ -52,9 +52,15 @@ class Rotary:
     def __init__(self, rope: RopeSpec, *, head_dim: int, context: int, device: Any) -> None:
         self.rope = rope
         self.head_dim = head_dim
-        self._context = context
         self._board = board_of(device)
         width = padded_head_dim(head_dim)
+
+        def cosines() -> Float32:
+            return pad_halves(np.cos(_angles(rope, head_dim, context)))
+
+        def sines() -> Float32:
+            return pad_halves(np.sin(_angles(rope, head_dim, context)))
+
         self.cos, self.sin = (
             LazyWeight(
                 [],
@@ -65,7 +71,7 @@ class Rotary:
                 layout="row_major",
                 placement="c d in dram",
             )
-            for table in (self._cos_table, self._sin_table)
+            for table in (cosines, sines)
         )
         self._prefill_memory = memory_config("1 s d in dram", shape=(1, TILE, width), device=self._board)
         self._users_memory: dict[int, Any] = {}
@@ -103,13 +109,7 @@ class Rotary:
             self._users_memory[users] = memory_config("1 b@core 32 d in l1", shape=shape, device=self._board)
         return self._users_memory[users]
 
-    def _angles(self) -> Float32:
-        positions = np.arange(self._context, dtype=np.float32)
-        half = np.outer(positions, inverse_frequencies(self.rope, self.head_dim)).astype(np.float32)
-        return np.concatenate([half, half], axis=-1)
 
-    def _cos_table(self) -> Float32:
-        return pad_halves(np.cos(self._angles()))
-
-    def _sin_table(self) -> Float32:
-        return pad_halves(np.sin(self._angles()))
+def _angles(rope: RopeSpec, head_dim: int, context: int) -> Float32:
+    half = np.outer(np.arange(context, dtype=np.float32), inverse_frequencies(rope, head_dim)).astype(np.float32)
+    return np.concatenate([half, half], axis=-1)

@@ -33,6 +33,11 @@ def read_config(directory: str | Path) -> dict[str, Any]:
         raise SpecError(
             f"{directory} {what}. Give the directory of a Hugging Face checkpoint, with config.json, safetensors and tokenizer."
         )
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A config file by its own name. Raises SpecError if it is no JSON object."""
     try:
         config = json.loads(path.read_text())
     except ValueError as error:

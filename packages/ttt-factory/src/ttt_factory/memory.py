@@ -91,9 +91,9 @@ def remedies(demand: Demand, board: Board, *, activations: int = 0) -> list[str]
 def _changes(demand: Demand, board: Board) -> Iterator[list[tuple[str, Demand, Board]]]:
     """Changes by kind, mildest first."""
     coarser = DTYPES[DTYPES.index(demand.weight_dtype) + 1 :]
-    yield [(f"{SHORT[dtype]} weights", replace(demand, weight_dtype=dtype), board) for dtype in coarser]
+    yield [(SHORT[dtype], replace(demand, weight_dtype=dtype), board) for dtype in coarser]
     if demand.cache_dtype != "bfloat8_b":
-        yield [("a bfp8 KV cache", replace(demand, cache_dtype="bfloat8_b"), board)]
+        yield [("KV cache bfp8", replace(demand, cache_dtype="bfloat8_b"), board)]
     yield [(f"batch {users}", replace(demand, users=users), board) for users in _halves(demand.users, 1)]
     yield [(f"context {context}", replace(demand, context=context), board) for context in _halves(demand.context, TILE)]
     boards = sorted(

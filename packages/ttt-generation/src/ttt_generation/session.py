@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ttt_core import GenerationError, SpecError
 from ttt_generation.generator import FileTokenizer, encode
-from ttt_generation.progress import hidden, progress_display, staged, timed
+from ttt_generation.progress import progress_display, staged, timed
 from ttt_generation.report import Answer, Comparison, Report
 from ttt_generation.sampling import SamplingSpec
 from ttt_generation.stopping import stop_tokens
 from ttt_generation.strategy import Completion, PrefillDecodeStrategy
-from ttt_generation.streaming import stream
+from ttt_generation.streaming import from_first_token, stream
 from ttt_hw import DType, board, current_backend, open_mesh, translate
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def answer(request: Request) -> Report:
     tokenizer = FileTokenizer(request.checkpoint)
     ids = encode(tokenizer, prompts)
     stops = stop_tokens(request.checkpoint, config)
+    # Before the progress display, which puts itself in sys.stdout's place.
+    view = stream(prompts, tokenizer, sys.stdout) if request.stream else None
 
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
@@ -94,11 +96,11 @@ def answer(request: Request) -> Report:
             with timed(seconds, "load"):
                 strategy = _load(request, mesh, stops, ids, progress)
             with timed(seconds, "generate"):
-                if request.stream:
-                    with hidden(progress), stream(prompts, tokenizer, sys.stdout) as shown:
-                        completions = strategy.generate(ids, on_token=shown)
+                if view is not None:
+                    with from_first_token(view, progress) as on_token:
+                        completions = strategy.generate(ids, on_token=on_token)
                         answers = _answers(prompts, completions, tokenizer, expected)
-                        shown.finish(answers)
+                        view.finish(answers)
                 else:
                     with staged(progress, "generate", strategy.max_new_tokens * len(ids)) as step:
                         completions = strategy.generate(ids, on_token=lambda _prompt, _token: step())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress
 from rich.table import Table
 
 from ttt_generation.generator import Tokenizer
+from ttt_generation.progress import hidden, staged
 from ttt_generation.report import Answer, answers_table, printable, verdict
+from ttt_generation.strategy import OnToken
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decoders make of the first bytes of a character
 REFRESHES = 10  # a second
@@ -117,3 +121,22 @@ class TableStream:
 def stream(prompts: Sequence[str], tokenizer: Tokenizer, file: TextIO) -> Stream:
     """Plain text for one prompt, a table for several."""
     return PlainStream(tokenizer, file) if len(prompts) == 1 else TableStream(prompts, tokenizer, file)
+
+
+@contextmanager
+def from_first_token(stream: Stream, progress: Progress) -> Iterator[OnToken]:
+    """Begin the stream with its first token; until then the progress display says that the prompts are read."""
+    begun = False
+    with ExitStack() as streaming, ExitStack() as reading:
+        reading.enter_context(staged(progress, "read prompts"))
+
+        def on_token(prompt: int, token: int) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                reading.close()
+                streaming.enter_context(hidden(progress))
+                streaming.enter_context(stream)
+            stream(prompt, token)
+
+        yield on_token

@@ -13,6 +13,7 @@ from ttt_hw.catalogue import BOARDS as BOARDS, Board as Board, Chip as Chip, boa
 from ttt_hw.collectives import AllGather as AllGather, AllReduce as AllReduce, plan_reshard as plan_reshard
 from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
 from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
+from ttt_hw.isolation import run_in_process as run_in_process
 from ttt_hw.matmul import (
     BcastMatmul as BcastMatmul,
     MatmulRequest as MatmulRequest,
@@ -76,6 +77,7 @@ __all__ = [
     "plan_reshard",
     "record_operations",
     "remember_source",
+    "run_in_process",
     "source_of",
     "to_host_tensor",
     "translate",

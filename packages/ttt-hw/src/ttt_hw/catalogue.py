@@ -246,7 +246,8 @@ def board(name: str) -> Board:
 def board_of(mesh_device: Any) -> Board:
     """The record of an open mesh device, opened by `open_mesh` or by ttnn, with the shape that is open and what it reports.
 
-    A record stands for itself, so that a block can be planned for a board that is not open. A device is compared with its record once, so asking again is cheap.
+    A record stands for itself, so that a block can be planned for a board that is not open. A device is compared with its
+    record once, so asking again is cheap.
     Raises DeviceError where the device is none that ttt knows, or contradicts its record.
     """
     if isinstance(mesh_device, Board):

@@ -122,7 +122,7 @@ def _record(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], **found: A
     program = kwargs.get("program_config")
     return OperationRecord(
         name=name.removeprefix("ttnn."),
-        inputs=tuple(f"{'×'.join(map(str, tensor.shape))} {tensor.dtype.name.lower()}" for tensor in tensors),
+        inputs=tuple(f"{list(tensor.shape)} {tensor.dtype.name.lower()}" for tensor in tensors),
         config="" if program is None else type(program).__name__.removesuffix("ProgramConfig"),
         **found,
     )

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # gives NumPy the names of bfloat16 and float8, which safetensors asks it for
-import numpy as np
+import ml_dtypes  # noqa: F401 - gives NumPy the names of bfloat16 and float8, which safetensors asks it for
 from safetensors import SafetensorError, safe_open
 
 from ttt_core import WeightError
@@ -18,8 +17,6 @@ from ttt_hw import Array
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-
-_FLOATING = (np.floating, ml_dtypes.bfloat16)
 
 
 class StoredTensor:
@@ -31,7 +28,7 @@ class StoredTensor:
         self._checkpoint = checkpoint
 
     def read(self) -> Array:
-        """The values in the file's own dtype; the memory is the mapped file."""
+        """A copy of the values in the file's own dtype, as ml_dtypes' bfloat16 where NumPy has none."""
         return self._checkpoint.read(self.name)
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from ttt_hw import allocate, Array, DType, TensorLayout, board_of, forget_source
 from ttt_shard_dsl import parse
 
 Float32 = NDArray[np.float32]
+_FLOATING = ("float32", "float16", "bfloat16", "float64")
 
 
 class Source(Protocol):
@@ -114,7 +115,7 @@ class LazyWeight:
 
     def host(self) -> Float32:
         """The float32 values, read and built anew, padded as the placement says."""
-        values = self._build(*(np.asarray(source.read(), dtype=np.float32) for source in self._sources))
+        values = self._build(*(_read(source) for source in self._sources))
         if values.shape != self.shape:
             raise WeightError(
                 f"{self.name} was built with shape {list(values.shape)}, but {list(self.shape)} was declared."
@@ -136,8 +137,21 @@ class LazyWeight:
         return f"LazyWeight({self.name}, {list(self.shape)}, {self.dtype}, {state})"
 
 
+def _read(source: Source) -> Float32:
+    array = source.read()
+    if array.dtype.name not in _FLOATING:
+        raise WeightError(
+            f"{source.name} is stored as {array.dtype}; floating-point weights are wanted ({', '.join(_FLOATING)}). "
+            "The checkpoint is quantised in a way that ttt does not read: use one that is not."
+        )
+    return np.asarray(array, dtype=np.float32)
+
+
 def _copy(values: Float32, target: Float32, block: int = 256) -> None:
     """target[...] = values in square blocks that stay in the CPU's cache: for a transposed matrix ten times as fast."""
+    if values.ndim < 2:
+        target[...] = values
+        return
     for row in range(0, values.shape[-2], block):
         for column in range(0, values.shape[-1], block):
             part = (..., slice(row, row + block), slice(column, column + block))

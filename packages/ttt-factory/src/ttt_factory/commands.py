@@ -1,0 +1,97 @@
+"""`ttt check`: does a model fit a board, and is every operation legal?
+
+Importing this module must stay quick: ttnn and the blocks are imported when the command runs.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from ttt_core import SpecError
+
+app = App(help="Does a model fit a board, and does ttnn accept every operation? Answered without a card.")
+
+
+@app.default
+def check(
+    config: Path,
+    /,
+    *,
+    device: str,
+    batch: int = 1,
+    prefill: str = "128,1024,2048",
+    context: int = 2048,
+    weights: Literal["bf16", "bfp8", "bfp4"] = "bfp8",
+    kv: Literal["bf16", "bfp8"] = "bfp8",
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Does a model fit a board, and does ttnn accept every operation? Answered without a card.
+
+    Every operation of every distinct layer runs through ttnn on a mock of the board, in decode and in prefill, with shapes
+    only. Exit code 1: an operation is not legal, or memory does not suffice.
+
+    Parameters
+    ----------
+    config
+        A Hugging Face config.json, or the folder of one.
+    device
+        Board: `ttt devices` lists them.
+    batch
+        Users that decode together.
+    prefill
+        Prompt lengths to check, one user at a time.
+    context
+        Tokens of the KV cache of each user.
+    weights
+        Precision of the matrices.
+    kv
+        Precision of the KV cache.
+    json
+        Print one JSON document, and nothing else, on stdout.
+    """
+    os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
+    from rich.console import Console
+
+    from ttt_factory.check import check as run, validate
+    from ttt_factory.huggingface import read_config, read_json, spec_of_config
+    from ttt_factory.memory import Demand
+    from ttt_factory.report import print_report
+    from ttt_hw import DType, board, open_mesh
+
+    precisions: dict[str, DType] = {"bf16": "bfloat16", "bfp8": "bfloat8_b", "bfp4": "bfloat4_b"}
+    record = board(device)
+    lengths = _lengths(prefill)
+    if batch < 1 or batch > 32:
+        raise SpecError(f"--batch {batch}; 1 to 32 users can decode together.")
+    if context < 1:
+        raise SpecError(f"--context {context}; give at least 1 token.")
+    demand = Demand(
+        spec=spec_of_config(read_json(config) if config.is_file() else read_config(config)),
+        users=batch,
+        context=context,
+        weight_dtype=precisions[weights],
+        cache_dtype=precisions[kv],
+    )
+    validate(demand, lengths, record)
+    stderr = Console(stderr=True)
+    with open_mesh(device, backend="mock") as mesh, stderr.status("check") as status:
+        report = run(demand, lengths, mesh, step=lambda mode: status.update(f"check {mode}"))
+    if json:
+        print(json_format.dumps(report.to_json(), indent=2))
+    else:
+        print_report(report)
+    return 0 if report.legal and report.fits else 1
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise SpecError(
+            f"--prefill {text!r}; numbers of tokens with commas between them are wanted, such as 128,1024."
+        ) from None
