@@ -55,7 +55,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests; `nox -s tests -- packages/ttt-norm -k rms` some."""
     # One OpenMP thread a process: two processes with two each took 120 s on two busy cores, and 36 s with one each.
-    arguments = session.posargs or ["-n", "auto", "--maxprocesses", "4"]
+    arguments = session.posargs or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadgroup"]
     session.run("pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from transformers import LlamaConfig
 
 from ttt_attention import Llama3Scaling, RopeSpec
@@ -72,6 +73,41 @@ def test_both_spellings_of_rope_mean_the_same() -> None:
     assert ModelFactory.from_huggingface(old) == ModelFactory.from_huggingface(LLAMA_3_2_1B)
 
 
+MISTRAL = {"model_type": "mistral", "num_hidden_layers": 3}
+QWEN2 = {"model_type": "qwen2", "num_hidden_layers": 3}
+
+
+def windows(config: dict[str, Any]) -> list[int | None]:
+    return [layer.attention.window for layer in ModelFactory.from_huggingface(config).layers]
+
+
+def test_sliding_windows() -> None:
+    assert windows(MISTRAL) == [4096] * 3
+    assert windows({**MISTRAL, "sliding_window": None}) == [None] * 3
+    assert windows({**MISTRAL, "sliding_window": 128}) == [128] * 3
+    assert windows(QWEN2) == [None] * 3
+    assert windows({**QWEN2, "use_sliding_window": True, "max_window_layers": 1}) == [None, 4096, 4096]
+    types = ["full_attention", "sliding_attention", "full_attention"]
+    assert windows({**QWEN2, "use_sliding_window": True, "sliding_window": 64, "layer_types": types}) == [None, 64, None]
+    with pytest.raises(SpecError, match=r"layer_types is \['x'\]; a list of 3 is wanted, each one of full_attention, "):
+        windows({**QWEN2, "layer_types": ["x"]})
+    with pytest.raises(SpecError, match=r"sliding_window is 0, a positive integer or null is wanted\."):
+        windows({**MISTRAL, "sliding_window": 0})
+
+
+def test_what_families_add() -> None:
+    qwen2 = ModelFactory.from_huggingface(QWEN2).layers[0].attention
+    assert (qwen2.qkv_bias, qwen2.head_norm) == (True, None)
+    qwen3 = ModelFactory.from_huggingface({"model_type": "qwen3", "rms_norm_eps": 1e-5}).layers[0].attention
+    assert not qwen3.qkv_bias
+    assert qwen3.head_norm is not None
+    assert qwen3.head_norm.eps == 1e-5
+    for kind in (transformers.MistralConfig, transformers.Qwen2Config, transformers.Qwen3Config):
+        config = kind(num_hidden_layers=3)
+        bare = {"model_type": config.model_type, "num_hidden_layers": 3}
+        assert ModelFactory.from_huggingface(bare) == ModelFactory.from_huggingface(config.to_dict())
+
+
 def test_a_key_that_is_left_out_has_the_default_of_transformers() -> None:
     bare = ModelFactory.from_huggingface({"model_type": "llama"})
     assert bare == ModelFactory.from_huggingface(LlamaConfig().to_dict())
@@ -80,8 +116,8 @@ def test_a_key_that_is_left_out_has_the_default_of_transformers() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "mamba"}, "config.json has model_type 'mamba'; supported are: llama."),
-        ({"model_type": None}, "config.json has no model_type; supported are: llama."),
+        ({"model_type": "mamba"}, "config.json has model_type 'mamba'; supported are: llama, mistral, qwen2, qwen3."),
+        ({"model_type": None}, "config.json has no model_type; supported are: llama, mistral, qwen2, qwen3."),
         (
             {"architectures": ["LlamaForSequenceClassification"]},
             "config.json names the architecture ['LlamaForSequenceClassification']; of model_type 'llama' only "

@@ -40,9 +40,8 @@ def results(device: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("device", CHIPS)
+@pytest.mark.parametrize("device", [pytest.param(device, marks=pytest.mark.xdist_group(device)) for device in CHIPS])
 @pytest.mark.parametrize("name", case_names())
-@pytest.mark.xdist_group("families")
 def test_family(name: str, device: str) -> None:
     found = results(device)[name]
     assert found["chips"] == CHIPS[device]

@@ -67,6 +67,7 @@ def test_ttnn_accepts_decode_plans(users: int, heads: int, kv_heads: int, hd: in
         (96, 64, 32, "q_chunk=64", 96, 32),
         (128, 64, 96, "k_chunk=96", 128, 64),
         (100, 16, 32, "q_chunk=16", 128, 32),
+        (192, 96, 32, "q_chunk=96", 192, 64),
         (64, 128, 64, "q_chunk=128", 64, 64),
         (64, 0, 64, "q_chunk=0", 64, 32),
     ],

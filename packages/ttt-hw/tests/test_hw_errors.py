@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,15 +10,8 @@ import ttnn
 
 from ttt_core import DeviceError, PlacementError, ShapeError, TttError, UnsupportedOnDevice
 from ttt_hw.errors import OutOfMemory, translate
-from ttt_hw.mesh import open_mesh
 
 CHIP_L1 = 1_393_312
-
-
-@pytest.fixture(scope="module")
-def mesh() -> Iterator[Any]:
-    with open_mesh("n150", backend="mock") as device:
-        yield device
 
 
 def empty(mesh: Any, *shape: int, dtype: Any = ttnn.bfloat16, memory: Any = ttnn.DRAM_MEMORY_CONFIG) -> Any:

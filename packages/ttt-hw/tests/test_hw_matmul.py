@@ -96,6 +96,9 @@ def test_plans_are_legal(request_: MatmulRequest, grid: tuple[int, int]) -> None
     rows, columns = (1, x * y) if config.kind == "1d" else (y, x)
     assert rows * config.per_core_m >= mt
     assert columns * config.per_core_n >= nt
+    most_rows, most_columns = (1, grid[0] * grid[1]) if config.kind == "1d" else (grid[1], grid[0])
+    assert (config.per_core_m - 1) * most_rows < mt   # spread over as many cores as there are
+    assert (config.per_core_n - 1) * most_columns < nt
     if config.kind == "2d":   # no row or column of cores without work
         assert (rows - 1) * config.per_core_m < mt
         assert (columns - 1) * config.per_core_n < nt

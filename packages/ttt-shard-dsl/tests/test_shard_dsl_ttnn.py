@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import random
 import re
-from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -18,14 +17,6 @@ if importlib.util.find_spec("ttnn") is None or importlib.util.find_spec("ttt_hw"
 
 DTYPES = ("float32", "bfloat16", "bfloat8_b", "bfloat4_b", "uint32", "int32", "uint16")
 BATCH, CASES = 40, 10
-
-
-@pytest.fixture(scope="module")
-def mesh() -> Iterator[Any]:
-    from ttt_hw import open_mesh
-
-    with open_mesh("n150", backend="mock") as mesh:
-        yield mesh
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,18 @@ def test_what_goes_in_and_comes_out_is_a_copy(mesh: Any) -> None:
         assert torch.equal(values.to_torch(b), ones)
 
 
+def test_operators_are_operations(mesh: Any) -> None:
+    a = random(1, 1, 32, 64)
+    with shadow() as values:
+        x = on(mesh, a)
+        for made, expected in ((x + x, a + a), (x * 2.0, a * 2), (x - 1.0, a - 1), (x[:, :, :3, 5:], a[:, :, :3, 5:])):
+            assert torch.equal(values.to_torch(made), expected)
+        assert torch.equal(values.to_torch(x), a)   # none of them writes it
+        assert values.num_operations == 4
+        with pytest.raises(GoldenError, match=r"a method such as tensor\.cpu\(\)"):
+            values.to_torch(x.cpu())
+
+
 # Writes in place
 
 

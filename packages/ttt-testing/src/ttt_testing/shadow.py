@@ -169,7 +169,7 @@ class Values:
             if source is None:
                 raise GoldenError(
                     f"{reader} reads a tensor {list(tensor.shape)} {tensor.dtype} that has no value: it was made before "
-                    "shadow() opened, or by something other than a ttnn operation (an operator such as a + b, a method). "
+                    "shadow() opened, or by something other than a ttnn operation (a method such as tensor.cpu()). "
                     "Make it inside the context, with ttnn.from_torch, ttt_hw.upload or a ttnn operation such as ttnn.add."
                 )
             self._put(tensor, _from_parts(source()))
