@@ -47,7 +47,8 @@ def pip_check(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict over packages, models and tools."""
+    """mypy --strict over packages, models and tools, with the signatures of the installed ttnn."""
+    session.run("python", "-m", "tools.stubs")
     session.run("mypy")
 
 

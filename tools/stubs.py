@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from importlib.metadata import version
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from types import UnionType
-from typing import Any, ForwardRef, Union
+from typing import Any, ForwardRef
 
 from nanobind.stubgen import StubGen
 
@@ -34,7 +35,7 @@ FOLDER = ROOT / ".mypy_cache" / "stubs"
 BINDING = "ttnn._ttnn"
 
 ALSO_TAKES = {
-    "tensor.Tensor": "BlockTensor",
+    "tensor.Tensor": "Tensor",
     "tensor.CoreCoord": "Pair",
     "types.Shape": "Sizes",
     "types.QueueId": "Index",
@@ -45,28 +46,20 @@ ALSO_TAKES = {
 
 ACCEPTED = f"""\
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from {BINDING}.activation import UnaryOpType, UnaryWithParam
+from ttt_core import Tensor as Tensor
 
 Index: TypeAlias = int
 Pair: TypeAlias = tuple[int, int]
 Sizes: TypeAlias = Sequence[int]
 Activation: TypeAlias = UnaryOpType | tuple[UnaryOpType, float]
 ActivationWithParam: TypeAlias = UnaryWithParam | Activation
-
-class BlockTensor(Protocol):
-    # What blocks pass one another, ttt_core.Tensor. Arrays of numpy and torch are none: their == makes an array.
-    @property
-    def shape(self) -> Sequence[int]: ...
-    @property
-    def dtype(self) -> object: ...
-    def __eq__(self, other: object, /) -> bool: ...
-    def __hash__(self) -> int: ...
 """
 
-INTERNAL = ("ttnn.comparison", "ttnn.config_serialization")
-"""Modules that hide what they import, and that nobody calls."""
+SKIPPED = ("comparison", "config_serialization", "__dataclass_params__")
+"""What nobody calls and mypy cannot read: two modules that hide what they import, a class that dataclasses hides."""
 
 OPERAND = {"__getitem__": "object"}
 """Of the operators that ttnn/__init__.py gives Tensor as lambdas; the others take a Tensor or a float."""
@@ -86,10 +79,9 @@ class TtnnStub(StubGen):  # type: ignore[misc]
         """Filled with the operations of this module, and where the signature of each is from."""
 
     def put(self, value: object, name: str | None = None, parent: object | None = None) -> None:
-        if name is not None and (not name.isidentifier() or name == "__dataclass_params__" or f"ttnn.{name}" in INTERNAL):
-            return
         if name is None or type(value).__name__ != "FastOperation":
-            super().put(value, name, parent)
+            if name is None or (name.isidentifier() and name not in SKIPPED):
+                super().put(value, name, parent)
             return
         function: Any = value.function  # type: ignore[attr-defined]
         in_binding = type(function).__module__.startswith(("nanobind", BINDING))
@@ -133,8 +125,8 @@ class TtnnStub(StubGen):  # type: ignore[misc]
 
     def type_str(self, tp: Any) -> str:
         if isinstance(tp, UnionType):
-            tp = Union[tp.__args__]
-        elif isinstance(tp, ForwardRef):
+            return " | ".join(self.type_str(arg) for arg in tp.__args__)
+        if isinstance(tp, ForwardRef):
             tp = tp.__forward_arg__
         if isinstance(tp, str):
             for word in re.findall(r"\w+", tp):
@@ -174,13 +166,12 @@ def write(folder: Path) -> dict[str, str]:
     """Writes the stubs of ttnn; all its operations, and where the signature of each is from."""
     os.environ["LOGURU_LEVEL"] = "WARNING"
     sys.modules["torch"] = None  # type: ignore[assignment]  # 2 s, and needed for no signature
-    import ttnn
-
+    ttnn: Any = importlib.import_module("ttnn")
     ttnn.distributed = sys.modules["ttnn.distributed"]  # the package, not its module of that name
-    ttnn.Shape.__orig_bases__ = (Sequence[int],)
+    ttnn.Shape.__orig_bases__ = (Sequence[int],)  # but for slices, which mypy refuses
     operations: dict[str, str] = {}
     for name, module in sorted(sys.modules.items()):
-        if name.split(".")[0] != "ttnn" or name in INTERNAL or module.__name__ != name:
+        if name.split(".")[0] != "ttnn" or name.split(".")[-1] in SKIPPED or module.__name__ != name:
             continue
         stub = TtnnStub(module, operations)
         if name == "ttnn":
@@ -229,9 +220,9 @@ def main() -> None:
     if operations is None:
         print(f"stubs of ttnn {version('ttnn')} are current, {seconds:.1f} s")
         return
-    counts = {origin: list(operations.values()).count(origin) for origin in ("binding", "Python", "nowhere")}
-    print(f"stubs of ttnn {version('ttnn')} made, {seconds:.1f} s: {counts}")
-    print("no signature: " + ", ".join(name for name, origin in operations.items() if origin == "nowhere"))
+    lost = [name for name, origin in operations.items() if origin == "nowhere"]
+    print(f"stubs of ttnn {version('ttnn')} made, {seconds:.1f} s: {len(operations) - len(lost)} operations")
+    print(f"without a signature that is Python: {', '.join(lost)}")
 
 
 if __name__ == "__main__":

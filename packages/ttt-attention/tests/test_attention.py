@@ -22,7 +22,7 @@ from ttt_hw import upload
 from ttt_testing import max_difference, pcc, shadow
 
 CONTEXT = 256
-SHAPES = {   # hidden, query heads, key-value heads, head dim
+SHAPES = {  # hidden, query heads, key-value heads, head dim
     "head 16": (72, 4, 2, 16),
     "multi-head": (96, 4, 4, 32),
     "multi-query": (96, 6, 1, 32),
@@ -110,9 +110,7 @@ def test_prefill_equals_transformers(name: str, tokens: int, mesh: Any) -> None:
         assert y.shape == (1, 1, tokens, spec.hidden_dim)
         assert max_difference(y[0, 0], reference(x)) < 1e-4
         cache = ContiguousKVCache.allocate(spec, users=3, context=CONTEXT, device=mesh)
-        cached = block.prefill_forward(
-            on(mesh, x), cache=cache.for_user(1), positions=prompt_positions(mesh, tokens)
-        )
+        cached = block.prefill_forward(on(mesh, x), cache=cache.for_user(1), positions=prompt_positions(mesh, tokens))
         assert torch.equal(values.to_torch(cached), y)
         for held in (values.to_torch(cache.keys), values.to_torch(cache.values)):
             assert held[1, :, :tokens].any(dim=-1).all()
@@ -124,9 +122,7 @@ def test_prefill_equals_transformers(name: str, tokens: int, mesh: Any) -> None:
 @pytest.mark.parametrize(
     ("rounding", "dtype"), [("none", "bfloat8_b"), ("device", "bfloat16"), ("device", "bfloat8_b")]
 )
-def test_decode_equals_recomputing(
-    name: str, rounding: Literal["none", "device"], dtype: str, mesh: Any
-) -> None:
+def test_decode_equals_recomputing(name: str, rounding: Literal["none", "device"], dtype: str, mesh: Any) -> None:
     """Three users with prompts of 1, 31 and 64 tokens, then three tokens each through the cache."""
     spec = spec_of(*SHAPES[name])
     reference = Reference(spec)
@@ -135,7 +131,7 @@ def test_decode_equals_recomputing(
     sequences = [random(length + steps, spec.hidden_dim, seed=user) for user, length in enumerate(lengths)]
     expected = [reference(sequence) for sequence in sequences]
     with shadow(rounding) as values:
-        cache = ContiguousKVCache.allocate(spec, users=3, context=CONTEXT, device=mesh, dtype=dtype)   # type: ignore[arg-type]
+        cache = ContiguousKVCache.allocate(spec, users=3, context=CONTEXT, device=mesh, dtype=dtype)  # type: ignore[arg-type]
         rows = []
         for user, (length, sequence) in enumerate(zip(lengths, sequences, strict=True)):
             y = block.prefill_forward(
@@ -162,11 +158,11 @@ def test_users_at_positions_of_their_own(users: int, mesh: Any) -> None:
     reference = Reference(spec)
     block = attention(reference, spec, mesh)
     sequences = [random(4, spec.hidden_dim, seed=user) for user in range(users)]
-    expected = torch.stack([reference(sequence) for sequence in sequences])   # [B, 4, D]
+    expected = torch.stack([reference(sequence) for sequence in sequences])  # [B, 4, D]
     with shadow() as values:
         cache = ContiguousKVCache.allocate(spec, users=users, context=64, device=mesh)
         for step in range(4 + 2):
-            now = [min(max(step - user % 3, 0), 3) for user in range(users)]   # a user that waits repeats its token
+            now = [min(max(step - user % 3, 0), 3) for user in range(users)]  # a user that waits repeats its token
             x = torch.stack([sequence[at] for sequence, at in zip(sequences, now, strict=True)])
             y = values.to_torch(block.decode_forward(on(mesh, x), cache=cache, positions=positions(mesh, *now)))
             assert max_difference(y[0, 0], expected[range(users), now]) < 1e-4
@@ -213,12 +209,12 @@ def test_where_results_lie(mesh: Any) -> None:
     block = attention(Reference(spec), spec, mesh)
     cache = ContiguousKVCache.allocate(spec, users=3, context=64, device=mesh)
     y = block.prefill_forward(on(mesh, random(32, 96)), cache=cache, positions=prompt_positions(mesh, 32))
-    assert y.memory_config().buffer_type == ttnn.BufferType.DRAM   # type: ignore[attr-defined]
+    assert y.memory_config().buffer_type == ttnn.BufferType.DRAM  # type: ignore[attr-defined]
     y = block.decode_forward(on(mesh, random(3, 96)), cache=cache, positions=positions(mesh, 1, 2, 3))
-    assert y.memory_config().buffer_type == ttnn.BufferType.L1   # type: ignore[attr-defined]
+    assert y.memory_config().buffer_type == ttnn.BufferType.L1  # type: ignore[attr-defined]
     assert [tuple(weight.shape) for weight in block.weights] == [
         (1, 1, 96, (4 + 2 * 2) * 32), (1, 1, 4 * 32, 96), (CONTEXT, 32), (CONTEXT, 32),
-    ]   # fmt: skip
+    ]  # fmt: skip
 
 
 def test_a_block_that_dies_frees_its_memory_at_once(mesh: Any) -> None:
@@ -277,7 +273,7 @@ def test_a_weight_of_another_shape_is_refused(name: str, called: str, wanted: li
 )
 def test_a_spec_out_of_range_is_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(SpecError) as caught:
-        replace(spec_of(96, 4, 2, 32), **change)   # type: ignore[arg-type]
+        replace(spec_of(96, 4, 2, 32), **change)  # type: ignore[arg-type]
     assert str(caught.value) == message
 
 

@@ -14,7 +14,12 @@ from ttt_testing import shadow
 
 def spec_of(head_dim: int = 32, max_context: int = 128, num_kv_heads: int = 2) -> AttentionSpec:
     return AttentionSpec(
-        hidden_dim=64, num_heads=4, num_kv_heads=num_kv_heads, head_dim=head_dim, max_context=max_context, rope=RopeSpec()
+        hidden_dim=64,
+        num_heads=4,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        max_context=max_context,
+        rope=RopeSpec(),
     )
 
 
@@ -89,8 +94,8 @@ def test_allocating_costs_what_the_dtype_says(mesh: Any) -> None:
     cache = ContiguousKVCache.allocate(
         spec_of(head_dim=64, max_context=1536, num_kv_heads=4), users=4, context=1536, device=mesh
     )
-    tiles = 2 * 4 * 4 * (1536 // 32) * (64 // 32)   # k and v
-    assert allocated() - before == tiles * 1088 // 12   # DRAM banks
+    tiles = 2 * 4 * 4 * (1536 // 32) * (64 // 32)  # k and v
+    assert allocated() - before == tiles * 1088 // 12  # DRAM banks
     del cache
     assert allocated() == before
 

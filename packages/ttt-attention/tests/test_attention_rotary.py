@@ -55,7 +55,10 @@ def reference(rope: RopeSpec, head_dim: int, context: int) -> LlamaRotaryEmbeddi
 @pytest.mark.parametrize("name", ROPES)
 @pytest.mark.parametrize("head_dim", [2, 16, 32, 64, 80, 128])
 def test_frequencies_equal_transformers(name: str, head_dim: int) -> None:
-    ours, theirs = inverse_frequencies(ROPES[name], head_dim), reference(ROPES[name], head_dim, 131_072).inv_freq.numpy()
+    ours, theirs = (
+        inverse_frequencies(ROPES[name], head_dim),
+        reference(ROPES[name], head_dim, 131_072).inv_freq.numpy(),
+    )
     assert ours.dtype == np.float32
     np.testing.assert_array_equal(ours, theirs)
 
@@ -63,7 +66,7 @@ def test_frequencies_equal_transformers(name: str, head_dim: int) -> None:
 def test_llama3_scaling_has_its_three_ranges() -> None:
     plain = inverse_frequencies(RopeSpec(theta=500_000.0), 64)
     scaled = inverse_frequencies(ROPES["llama 3.2"], 64)
-    turns = 8192 * plain / (2 * np.pi)   # over the original context
+    turns = 8192 * plain / (2 * np.pi)  # over the original context
     np.testing.assert_array_equal(scaled[turns > 4], plain[turns > 4])
     np.testing.assert_array_equal(scaled[turns < 1], plain[turns < 1] / np.float32(32))
     between = (turns >= 1) & (turns <= 4)
@@ -110,7 +113,7 @@ def test_decode_tables_lie_a_user_a_core(users: int, mesh: Any) -> None:
 
     rotary = Rotary(ROPES["llama 3"], head_dim=64, context=64, device=mesh)
     for table in rotary.decode_tables(upload(np.zeros(users, np.int32), mesh, dtype="int32", layout="row_major")):
-        memory = table.memory_config()   # type: ignore[attr-defined]
+        memory = table.memory_config()  # type: ignore[attr-defined]
         assert memory.memory_layout == ttnn.TensorMemoryLayout.HEIGHT_SHARDED
         assert memory.shard_spec.grid.num_cores() == users
         assert list(memory.shard_spec.shape) == [32, 64]
@@ -124,7 +127,7 @@ def test_nothing_is_computed_before_first_use(mesh: Any) -> None:
 
 
 def test_halves_are_padded_each_on_its_own() -> None:
-    x = np.arange(1, 7, dtype=np.float32)[None]   # halves 1 2 3 and 4 5 6
+    x = np.arange(1, 7, dtype=np.float32)[None]  # halves 1 2 3 and 4 5 6
     padded = pad_halves(x)
     assert padded.shape == (1, 32)
     assert padded[0, :4].tolist() == [1, 2, 3, 0]
@@ -141,9 +144,17 @@ def test_a_theta_out_of_range_is_refused(theta: float) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"factor": 0.5}, {"low_freq_factor": 0.0}, {"low_freq_factor": 4.0}, {"original_context": 0}, {"factor": float("nan")}],
+    [
+        {"factor": 0.5},
+        {"low_freq_factor": 0.0},
+        {"low_freq_factor": 4.0},
+        {"original_context": 0},
+        {"factor": float("nan")},
+    ],
 )
 def test_a_scaling_out_of_range_is_refused(change: dict[str, Any]) -> None:
     good: dict[str, Any] = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_context": 8192}
-    with pytest.raises(SpecError, match=r"^Llama3Scaling\(.*: factor must be at least 1, low_freq_factor above 0 and below"):
+    with pytest.raises(
+        SpecError, match=r"^Llama3Scaling\(.*: factor must be at least 1, low_freq_factor above 0 and below"
+    ):
         Llama3Scaling(**good | change)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cyclopts import App
+
 from ttt_cli import main
 from ttt_core import ShapeError
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 import ttt_core
 from ttt_core import Attention, CausalLM, FeedForward, Norm, TttError
 

@@ -15,7 +15,7 @@ from ttt_embedding import EmbeddingSpec, HeadSpec, LMHead, TokenEmbedding
 from ttt_hw import upload
 from ttt_testing import max_difference, pcc, shadow
 
-SIZES = [(200, 72), (130, 96), (1000, 576), (300, 2048)]   # vocabulary, hidden
+SIZES = [(200, 72), (130, 96), (1000, 576), (300, 2048)]  # vocabulary, hidden
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -33,8 +33,10 @@ def test_embedding_is_a_look_up(vocab: int, hidden: int, forward: str, rows: int
     expected = torch.stack([table[i] for i in ids.tolist()])[None, None]
     embedding = TokenEmbedding(EmbeddingSpec(vocab_size=vocab, hidden_dim=hidden), table.numpy(), device=mesh)
     for rounding in ("none", "device"):
-        with shadow(rounding) as values:   # type: ignore[arg-type]
-            y = getattr(embedding, f"{forward}_forward")(upload(ids[None].numpy(), mesh, dtype="uint32", layout="row_major"))
+        with shadow(rounding) as values:  # type: ignore[arg-type]
+            y = getattr(embedding, f"{forward}_forward")(
+                upload(ids[None].numpy(), mesh, dtype="uint32", layout="row_major")
+            )
             actual = values.to_torch(y)
         assert torch.equal(actual, expected if rounding == "none" else expected.to(torch.bfloat16).float())
 
@@ -48,7 +50,7 @@ def test_head_equals_linear(vocab: int, hidden: int, forward: str, rows: int, me
     expected = (x.double() @ weight.double().T).float()
     roundings: list[tuple[Literal["none", "device"], Any]] = [
         ("none", "bfloat8_b"), ("device", "bfloat16"), ("device", "bfloat8_b"),
-    ]   # fmt: skip
+    ]  # fmt: skip
     for rounding, dtype in roundings:
         head = LMHead(HeadSpec(vocab_size=vocab, hidden_dim=hidden), weight.numpy(), device=mesh, dtype=dtype)
         with shadow(rounding) as values:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ttt_cli import main
 
 PROGRAM = Path(__file__).with_name("check_models.py")
@@ -64,9 +65,9 @@ def expected_bytes(name: str, chips: int, *, batch: int, bytes_per_weight: float
     heads, kv_heads, vocabulary = config["num_attention_heads"], config["num_key_value_heads"], config["vocab_size"]
     head_dim = config.get("head_dim") or hidden // heads
     matrices = layers * (2 * heads * head_dim * hidden + 2 * kv_heads * head_dim * hidden + 3 * hidden * inner)
-    matrices += vocabulary * hidden   # the head, split like the rest
-    shared = vocabulary * hidden * 2   # the embedding table, whole on every chip
-    shared += 2 * config["max_position_embeddings"] * head_dim * 2   # cosines and sines
+    matrices += vocabulary * hidden  # the head, split like the rest
+    shared = vocabulary * hidden * 2  # the embedding table, whole on every chip
+    shared += 2 * config["max_position_embeddings"] * head_dim * 2  # cosines and sines
     cache = 2 * layers * batch * kv_heads * 2048 * head_dim * 1088 / 1024
     return round(matrices * bytes_per_weight / chips + shared), round(cache / chips)
 

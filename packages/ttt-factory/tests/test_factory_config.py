@@ -88,7 +88,11 @@ def test_sliding_windows() -> None:
     assert windows(QWEN2) == [None] * 3
     assert windows({**QWEN2, "use_sliding_window": True, "max_window_layers": 1}) == [None, 4096, 4096]
     types = ["full_attention", "sliding_attention", "full_attention"]
-    assert windows({**QWEN2, "use_sliding_window": True, "sliding_window": 64, "layer_types": types}) == [None, 64, None]
+    assert windows({**QWEN2, "use_sliding_window": True, "sliding_window": 64, "layer_types": types}) == [
+        None,
+        64,
+        None,
+    ]
     with pytest.raises(SpecError, match=r"layer_types is \['x'\]; a list of 3 is wanted, each one of full_attention, "):
         windows({**QWEN2, "layer_types": ["x"]})
     with pytest.raises(SpecError, match=r"sliding_window is 0, a positive integer or null is wanted\."):

@@ -18,7 +18,7 @@ from ttt_ffn import ActivationType, FFNSpec, SwiGLU
 from ttt_hw import upload
 from ttt_testing import max_difference, pcc, shadow
 
-SIZES = [(72, 100), (96, 160), (576, 1536), (2048, 640)]   # hidden, intermediate
+SIZES = [(72, 100), (96, 160), (576, 1536), (2048, 640)]  # hidden, intermediate
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -43,7 +43,9 @@ def block(module: LlamaMLP, mesh: Any, dtype: Any = "bfloat8_b") -> SwiGLU:
 @pytest.mark.parametrize(
     ("rounding", "dtype"), [("none", "bfloat8_b"), ("device", "bfloat16"), ("device", "bfloat8_b")]
 )
-def test_equals_transformers(hidden: int, inner: int, rounding: Literal["none", "device"], dtype: str, mesh: Any) -> None:
+def test_equals_transformers(
+    hidden: int, inner: int, rounding: Literal["none", "device"], dtype: str, mesh: Any
+) -> None:
     theirs = mlp(hidden, inner)
     ours = block(theirs, mesh, dtype)
     with shadow(rounding) as values:
@@ -64,7 +66,7 @@ def test_keeps_the_protocol(mesh: Any) -> None:
 
 @pytest.mark.parametrize(("name", "found", "wanted"), [
     ("gate", [40, 32], [64, 32]), ("up", [32, 64], [64, 32]), ("down", [64, 32], [32, 64]),
-])   # fmt: skip
+])  # fmt: skip
 def test_a_weight_of_another_shape_is_refused(name: str, found: list[int], wanted: list[int], mesh: Any) -> None:
     weights = {"gate": random(64, 32), "up": random(64, 32), "down": random(32, 64)}
     weights[name] = random(*found)
@@ -88,7 +90,7 @@ def test_a_spec_out_of_range_is_refused() -> None:
 def test_another_activation_is_refused(mesh: Any) -> None:
     spec = FFNSpec(hidden_dim=32, intermediate_dim=64)
     assert spec.activation is ActivationType.SILU
-    object.__setattr__(spec, "activation", type("Other", (), {"value": "gelu"})())   # no other exists yet
+    object.__setattr__(spec, "activation", type("Other", (), {"value": "gelu"})())  # no other exists yet
     with pytest.raises(SpecError) as caught:
         SwiGLU(spec, gate=random(64, 32).numpy(), up=random(64, 32).numpy(), down=random(32, 64).numpy(), device=mesh)
     assert str(caught.value) == "SwiGLU gates with silu, the spec says gelu. Use the block of that activation."

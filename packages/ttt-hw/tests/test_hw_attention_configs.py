@@ -34,7 +34,9 @@ def test_chunks_of_some_prompts() -> None:
 
 def prefill(mesh: Any, config: FlashAttention, tokens: int, heads: int = 8, kv_heads: int = 2, hd: int = 64) -> Any:
     empty = partial(ttnn.empty, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh)
-    q, k, v = (empty([1, count, tokens, hd], memory_config=ttnn.DRAM_MEMORY_CONFIG) for count in (heads, kv_heads, kv_heads))
+    q, k, v = (
+        empty([1, count, tokens, hd], memory_config=ttnn.DRAM_MEMORY_CONFIG) for count in (heads, kv_heads, kv_heads)
+    )
     return ttnn.transformer.scaled_dot_product_attention(
         q, k, v, is_causal=True, program_config=config.to_ttnn(), compute_kernel_config=config.kernel.to_ttnn()
     )

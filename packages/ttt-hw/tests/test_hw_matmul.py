@@ -24,21 +24,26 @@ REAL = {   # k, n of Llama's weights
     "1b qkv": (2048, 3072), "1b o": (2048, 2048), "1b gate": (2048, 8192), "1b down": (8192, 2048), "1b head": (2048, 128256),
     "3b qkv": (3072, 5120), "3b o": (3072, 3072), "3b gate": (3072, 8192), "3b down": (8192, 3072), "3b head": (3072, 128256),
     "8b qkv": (4096, 6144), "8b o": (4096, 4096), "8b gate": (4096, 14336), "8b down": (14336, 4096), "8b head": (4096, 128256),
-}   # fmt: skip
+}  # fmt: skip
 
 
 def tiles(size: int) -> int:
     return (size + 31) // 32
 
 
+DRAM = ttnn.DRAM_MEMORY_CONFIG
+
+
 def run(mesh: Any, config: BcastMatmul, request: MatmulRequest, memory: Any = None) -> Any:
-    memory = memory or ttnn.DRAM_MEMORY_CONFIG
+    memory = memory or DRAM
     empty = partial(ttnn.empty, layout=ttnn.TILE_LAYOUT, device=mesh)
     x = empty([1, 1, request.m, request.k], getattr(ttnn, request.input_dtype), memory_config=memory)
-    w = empty([1, 1, request.k, request.n], getattr(ttnn, request.weight_dtype), memory_config=ttnn.DRAM_MEMORY_CONFIG)
+    w = empty([1, 1, request.k, request.n], getattr(ttnn, request.weight_dtype), memory_config=DRAM)
+    bias = request.bias_dtype and empty([1, 1, 1, request.n], getattr(ttnn, request.bias_dtype), memory_config=DRAM)
     return ttnn.linear(
         x,
         w,
+        bias=bias,
         program_config=config.to_ttnn(),
         compute_kernel_config=config.kernel.to_ttnn(),
         memory_config=memory,
@@ -48,7 +53,7 @@ def run(mesh: Any, config: BcastMatmul, request: MatmulRequest, memory: Any = No
 
 def allocated(mesh: Any, config: BcastMatmul, request: MatmulRequest) -> int:
     """Bytes of L1 per core that ttnn's own program takes for its buffers."""
-    graph = ttnn._ttnn.graph   # ttnn.graph is the same with a warning at each capture
+    graph = ttnn._ttnn.graph  # ttnn.graph is the same with a warning at each capture
     graph.begin_graph_capture(graph.RunMode.NO_DISPATCH)
     try:
         run(mesh, config, request)
@@ -97,9 +102,9 @@ def test_plans_are_legal(request_: MatmulRequest, grid: tuple[int, int]) -> None
     assert rows * config.per_core_m >= mt
     assert columns * config.per_core_n >= nt
     most_rows, most_columns = (1, grid[0] * grid[1]) if config.kind == "1d" else (grid[1], grid[0])
-    assert (config.per_core_m - 1) * most_rows < mt   # spread over as many cores as there are
+    assert (config.per_core_m - 1) * most_rows < mt  # spread over as many cores as there are
     assert (config.per_core_n - 1) * most_columns < nt
-    if config.kind == "2d":   # no row or column of cores without work
+    if config.kind == "2d":  # no row or column of cores without work
         assert (rows - 1) * config.per_core_m < mt
         assert (columns - 1) * config.per_core_n < nt
     for whole, part in (
@@ -111,7 +116,7 @@ def test_plans_are_legal(request_: MatmulRequest, grid: tuple[int, int]) -> None
     ):
         assert whole % part == 0
     assert config.in0_block_w <= MAX_BLOCK_W
-    assert config.out_subblock_h * config.out_subblock_w <= 4   # float32 sums
+    assert config.out_subblock_h * config.out_subblock_w <= 4  # float32 sums
     assert config.l1_bytes(request_) <= 1_393_312 - L1_RESERVED
 
 
@@ -138,7 +143,7 @@ def test_ttnn_accepts_plans_for_llamas_weights(name: str, mesh: Any) -> None:
     """Eagerly, so that everything ttnn checks is checked; decode with its activations in L1."""
     k, n = REAL[name]
     for dtype, rows in [("bfloat8_b", rows) for rows in (1, 32, 128, 2048)] + [("bfloat16", 32), ("bfloat4_b", 32)]:
-        request = MatmulRequest(name=name, m=rows, k=k, n=n, weight_dtype=dtype)   # type: ignore[arg-type]
+        request = MatmulRequest(name=name, m=rows, k=k, n=n, weight_dtype=dtype)  # type: ignore[arg-type]
         memory = ttnn.L1_MEMORY_CONFIG if rows <= 32 and n < 100_000 else ttnn.DRAM_MEMORY_CONFIG
         y = run(mesh, plan_matmul(request, CHIP), request, memory)
         assert tuple(y.shape) == (1, 1, rows, n)
@@ -153,9 +158,10 @@ def some_request(rng: random.Random) -> MatmulRequest:
         m=rng.choice([1, 3, 32, 33, 64, 128, 200, 256, 512, 1024]),
         k=size(2048),
         n=size(3000),
-        weight_dtype=rng.choice([*DTYPES, "float32"]),   # type: ignore[arg-type]
-        input_dtype=rng.choice(["bfloat16", "bfloat16", "bfloat8_b", "float32"]),   # type: ignore[arg-type]
-        output_dtype=rng.choice(["bfloat16", "bfloat16", "bfloat8_b", "float32"]),   # type: ignore[arg-type]
+        weight_dtype=rng.choice([*DTYPES, "float32"]),  # type: ignore[arg-type]
+        input_dtype=rng.choice(["bfloat16", "bfloat16", "bfloat8_b", "float32"]),  # type: ignore[arg-type]
+        output_dtype=rng.choice(["bfloat16", "bfloat16", "bfloat8_b", "float32"]),  # type: ignore[arg-type]
+        bias_dtype=rng.choice([None, None, "bfloat16"]),  # type: ignore[arg-type]
     )
 
 
@@ -197,7 +203,7 @@ REQUEST = MatmulRequest(name="gate_up_matmul", m=256, k=2048, n=8192, weight_dty
 LEGAL = BcastMatmul(
     kind="2d", grid=(8, 8), in0_block_w=4, per_core_m=1, per_core_n=32, out_block_h=1, out_block_w=32,
     out_subblock_h=1, out_subblock_w=4, kernel=matmul_kernel("bfloat8_b"),
-)   # fmt: skip
+)  # fmt: skip
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
@@ -231,11 +237,12 @@ def test_a_config_that_breaks_a_rule_is_refused_with_its_reason(change: dict[str
 
 @pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize(
-    "field", ["in0_block_w", "per_core_m", "per_core_n", "out_block_h", "out_block_w", "out_subblock_h", "out_subblock_w"]
+    "field",
+    ["in0_block_w", "per_core_m", "per_core_n", "out_block_h", "out_block_w", "out_subblock_h", "out_subblock_w"],
 )
 def test_a_count_below_one_is_refused(field: str, value: int) -> None:
     with pytest.raises(PlacementError, match=rf": {field} must be at least 1, not {value}\.$"):
-        replace(LEGAL, **{field: value}).check(REQUEST, CHIP)   # type: ignore[arg-type]
+        replace(LEGAL, **{field: value}).check(REQUEST, CHIP)  # type: ignore[arg-type]
 
 
 def test_an_empty_grid_is_refused() -> None:
@@ -288,7 +295,7 @@ def test_the_ttnn_config_has_every_field() -> None:
         ("in0_block_w", "in0_block_w"), ("per_core_m", "per_core_M"), ("per_core_n", "per_core_N"),
         ("out_block_h", "out_block_h"), ("out_block_w", "out_block_w"),
         ("out_subblock_h", "out_subblock_h"), ("out_subblock_w", "out_subblock_w"),
-    ):   # fmt: skip
+    ):  # fmt: skip
         assert getattr(lowered, theirs) == getattr(config, ours)
 
 

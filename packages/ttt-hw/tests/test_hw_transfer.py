@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ttt_hw import board_of, download, forget_source, observe, remember_source, source_of, to_host_tensor, upload
 from ttt_shard_dsl import parse
 
-pytestmark = pytest.mark.usefixtures("mesh")   # ttnn lays out tiles as the chip wants them, host tensors too
+pytestmark = pytest.mark.usefixtures("mesh")  # ttnn lays out tiles as the chip wants them, host tensors too
 
 FLOATS = ["float32", "bfloat16", "bfloat8_b", "bfloat4_b"]
 INTEGERS = ["uint32", "int32", "uint16"]
@@ -24,8 +24,9 @@ class Watcher:
         self.seen: list[tuple[Any, list[NDArray[np.generic]]]] = []
         self.answer = answer
 
-    def uploaded(self, tensor: Any, parts: Sequence[NDArray[np.generic]], /) -> None:
+    def uploaded(self, tensor: Any, parts: Sequence[NDArray[np.generic]], host: Any, /) -> None:
         self.seen.append((tensor, list(parts)))
+        self.sent = host
 
     def value(self, tensor: Any, /) -> NDArray[np.generic] | None:
         return self.answer
@@ -84,7 +85,7 @@ def test_arrays_of_any_memory_layout(mesh: Any) -> None:
 def test_the_host_tensor_is_a_copy() -> None:
     for dtype, kind in (("float32", np.float32), ("uint32", np.uint32), ("int32", np.int32)):
         array = np.ones((32, 32), kind)
-        tensor = to_host_tensor(array, dtype=dtype, layout="row_major")   # type: ignore[arg-type]
+        tensor = to_host_tensor(array, dtype=dtype, layout="row_major")  # type: ignore[arg-type]
         array[:] = 7
         assert np.unique(download(tensor)).tolist() == [1]
 
@@ -96,12 +97,12 @@ def test_block_floats_are_packed_by_ttnn(mesh: Any) -> None:
     array[0, 0] = 64.0
     packed = download(to_host_tensor(array, dtype="bfloat8_b", layout="tile"))
     assert packed[0, 0] == 64.0
-    assert np.unique(packed[0, 1:16]).tolist() == [1.0]   # steps of 1 beside 64
+    assert np.unique(packed[0, 1:16]).tolist() == [1.0]  # steps of 1 beside 64
     assert np.unique(packed[0, 16:]).tolist() == [1.0]
     array[0, 0] = 512.0
     packed = download(to_host_tensor(array, dtype="bfloat8_b", layout="tile"))
-    assert np.unique(packed[0, 1:16]).tolist() == [0.0]   # steps of 8 beside 512
-    assert np.unique(packed[0, 16:]).tolist() == [1.0]   # the next sixteen have an exponent of their own
+    assert np.unique(packed[0, 1:16]).tolist() == [0.0]  # steps of 8 beside 512
+    assert np.unique(packed[0, 16:]).tolist() == [1.0]  # the next sixteen have an exponent of their own
 
 
 def test_observers_see_what_enters_and_answer_for_what_leaves(mesh: Any) -> None:
@@ -111,7 +112,7 @@ def test_observers_see_what_enters_and_answer_for_what_leaves(mesh: Any) -> None
         first = upload(array, mesh, dtype="bfloat16")
         with observe(speaking), observe(late):
             second = upload(array, mesh, dtype="bfloat16")
-            np.testing.assert_array_equal(download(second), answer)   # the first that knows
+            np.testing.assert_array_equal(download(second), answer)  # the first that knows
         assert not download(second).any()
     upload(array, mesh, dtype="bfloat16")
     assert [tensor for tensor, _ in silent.seen] == [first, second]
@@ -119,6 +120,8 @@ def test_observers_see_what_enters_and_answer_for_what_leaves(mesh: Any) -> None
     for _, parts in silent.seen:
         assert len(parts) == 1
         np.testing.assert_array_equal(parts[0], array)
+    assert silent.sent.dtype == ttnn.bfloat16
+    np.testing.assert_array_equal(download(silent.sent), array)
 
 
 def test_an_observer_leaves_also_after_an_error(mesh: Any) -> None:
@@ -138,14 +141,14 @@ def test_sources_are_remembered_by_tensor(mesh: Any) -> None:
     array = np.ones((32, 32), np.float32)
     one, two = (upload(array, mesh, dtype="bfloat8_b") for _ in range(2))
     assert source_of(one) is None
-    keys = [remember_source(tensor, lambda value=value: [array * value]) for tensor, value in ((one, 2), (two, 3))]   # type: ignore[misc]
+    keys = [remember_source(tensor, lambda value=value: [array * value]) for tensor, value in ((one, 2), (two, 3))]  # type: ignore[misc]
     assert keys[0] != keys[1]
     for tensor, value in ((one, 2), (two, 3)):
         source = source_of(tensor)
         assert source is not None
         np.testing.assert_array_equal(source()[0], array * value)
     made = ttnn.add(one, one)
-    assert source_of(made) is None   # what is computed from it is another tensor
+    assert source_of(made) is None  # what is computed from it is another tensor
     assert source_of(ttnn.reshape(one, (1, 1, 32, 32))) is None
     forget_source(keys[0])
     forget_source(keys[0])

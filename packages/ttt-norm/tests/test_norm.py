@@ -40,7 +40,7 @@ def test_equals_transformers(dim: int, forward: str, rows: int, mesh: Any) -> No
     ours, theirs = pair(dim, mesh)
     x = 3 * random(1, 1, rows, dim)
     for rounding in ("none", "device"):
-        with shadow(rounding) as values:   # type: ignore[arg-type]
+        with shadow(rounding) as values:  # type: ignore[arg-type]
             y = getattr(ours, f"{forward}_forward")(upload(x.numpy(), mesh, dtype="bfloat16"))
             actual = values.to_torch(y)
         assert actual.shape == x.shape
@@ -54,7 +54,7 @@ def test_equals_transformers(dim: int, forward: str, rows: int, mesh: Any) -> No
 @pytest.mark.parametrize("eps", [1e-6, 0.1])
 def test_eps_is_the_specs(eps: float, mesh: Any) -> None:
     ours, theirs = pair(96, mesh, eps)
-    x = 1e-2 * random(1, 1, 32, 96)   # mean square 1e-4: between the two
+    x = 1e-2 * random(1, 1, 32, 96)  # mean square 1e-4: between the two
     with shadow() as values:
         actual = values.to_torch(ours.prefill_forward(upload(x.numpy(), mesh, dtype="bfloat16")))
     assert max_difference(actual, theirs(x)) < 1e-4
@@ -65,8 +65,8 @@ def test_where_results_lie(mesh: Any) -> None:
 
     ours, _ = pair(96, mesh)
     x = upload(random(1, 1, 32, 96).numpy(), mesh, dtype="bfloat16")
-    assert ours.prefill_forward(x).memory_config().buffer_type == ttnn.BufferType.DRAM   # type: ignore[attr-defined]
-    assert ours.decode_forward(x).memory_config().buffer_type == ttnn.BufferType.L1   # type: ignore[attr-defined]
+    assert ours.prefill_forward(x).memory_config().buffer_type == ttnn.BufferType.DRAM  # type: ignore[attr-defined]
+    assert ours.decode_forward(x).memory_config().buffer_type == ttnn.BufferType.L1  # type: ignore[attr-defined]
 
 
 def test_keeps_the_protocol(mesh: Any) -> None:

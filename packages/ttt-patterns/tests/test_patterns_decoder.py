@@ -26,7 +26,7 @@ from ttt_patterns import DecoderLayer, LayerSpec
 from ttt_testing import max_difference, pcc, shadow
 
 CONTEXT = 128
-SHAPES = {   # hidden, intermediate, query heads, key-value heads, head dim
+SHAPES = {  # hidden, intermediate, query heads, key-value heads, head dim
     "odd": (72, 100, 4, 2, 16),
     "head 80": (160, 224, 2, 1, 80),
     "smollm-135m": (576, 1536, 9, 3, 64),
@@ -86,7 +86,10 @@ def ours(
             cache_dtype=dtype,
         ),
         ffn=SwiGLU(
-            spec.ffn, **{name: weights[f"mlp.{name}_proj.weight"] for name in ("gate", "up", "down")}, device=mesh, dtype=dtype
+            spec.ffn,
+            **{name: weights[f"mlp.{name}_proj.weight"] for name in ("gate", "up", "down")},
+            device=mesh,
+            dtype=dtype,
         ),
         attention_norm=RMSNorm(spec.attention_norm, weights["input_layernorm.weight"], device=mesh),
         ffn_norm=RMSNorm(spec.ffn_norm, weights["post_attention_layernorm.weight"], device=mesh),
@@ -125,7 +128,7 @@ def test_equals_transformers(name: str, rounding: Literal["none", "device"], dty
         return upload(np.asarray(x, np.int32), mesh, dtype="int32", layout="row_major")
 
     with shadow(rounding) as values:
-        cache = ContiguousKVCache.allocate(spec.attention, users=3, context=CONTEXT, device=mesh, dtype=dtype)   # type: ignore[arg-type]
+        cache = ContiguousKVCache.allocate(spec.attention, users=3, context=CONTEXT, device=mesh, dtype=dtype)  # type: ignore[arg-type]
         for user, (length, sequence) in enumerate(zip(lengths, sequences, strict=True)):
             x, at = on(sequence[:length]), indices([range(length)])
             y = values.to_torch(layer.prefill_forward(x, cache=cache.for_user(user), positions=at))

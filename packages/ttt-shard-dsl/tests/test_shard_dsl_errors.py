@@ -289,6 +289,15 @@ PLACEMENT = [
         T3K,
     ),
     Case(
+        "1 1 k n@rows@cols",
+        """'n' split over both mesh axes cannot be lowered yet
+  1 1 k n@rows@cols
+               ^^^^
+  allowed: each dim over one mesh axis""",
+        (1, 1, 64, 64),
+        T3K,
+    ),
+    Case(
         "1 1 k n@core@cols in l1",
         """'cols' splits over chips after a split inside one
   1 1 k n@core@cols in l1

@@ -21,10 +21,10 @@ from ttt_hw import upload
 from ttt_shard_dsl import memory_config
 from ttt_testing import goldens, shadow
 
-Case = tuple[tuple[Any, ...], dict[str, Any], Any]   # arguments, keywords, what the golden must return
+Case = tuple[tuple[Any, ...], dict[str, Any], Any]  # arguments, keywords, what the golden must return
 
 E = ttnn.experimental
-HEADS = [(1, 1, 32), (4, 4, 16), (4, 2, 32), (6, 1, 80), (40, 8, 128)]   # H, KV, hd: MHA, GQA, MQA, odd sizes
+HEADS = [(1, 1, 32), (4, 4, 16), (4, 2, 32), (6, 1, 80), (40, 8, 128)]  # H, KV, hd: MHA, GQA, MQA, odd sizes
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -44,7 +44,7 @@ def create_qkv_heads() -> Iterator[Case]:
             v = torch.stack([head(heads + kv_heads + i) for i in range(kv_heads)], 1)
             sizes = {"num_heads": heads, "num_kv_heads": kv_heads}
             yield (x,), sizes | {"transpose_k_heads": False}, [q, k, v]
-            yield (x,), sizes, [q, torch.einsum("bhsd->bhds", k), v]   # transposed unless told otherwise
+            yield (x,), sizes, [q, torch.einsum("bhsd->bhds", k), v]  # transposed unless told otherwise
             columns = heads * hd
             apart = {"input": x[..., :columns], "input_kv": x[..., columns:]}
             yield (), sizes | apart | {"transpose_k_heads": False}, [q, k, v]
@@ -91,10 +91,16 @@ def rotary() -> Iterator[Case]:
         x = random(1, heads, tokens, hd)
         turned, _ = apply_rotary_pos_emb(x, x, cos[None], sin[None])
         yield (x, cos[None, None], sin[None, None]), {"is_decode_mode": False}, turned
-        rows = torch.nn.functional.pad(cos, (0, 0, 0, 7), value=9.0), torch.nn.functional.pad(sin, (0, 0, 0, 7), value=9.0)
-        yield (x, *(row[None, None] for row in rows)), {}, turned   # tables that are longer than x
-        users = random(1, tokens, heads, hd)   # [1, B, H, hd]
-        plane = torch.complex(users[..., : hd // 2], users[..., hd // 2 :]) * torch.polar(torch.ones(()), angles)[None, :, None]
+        rows = (
+            torch.nn.functional.pad(cos, (0, 0, 0, 7), value=9.0),
+            torch.nn.functional.pad(sin, (0, 0, 0, 7), value=9.0),
+        )
+        yield (x, *(row[None, None] for row in rows)), {}, turned  # tables that are longer than x
+        users = random(1, tokens, heads, hd)  # [1, B, H, hd]
+        plane = (
+            torch.complex(users[..., : hd // 2], users[..., hd // 2 :])
+            * torch.polar(torch.ones(()), angles)[None, :, None]
+        )
         decode = (users, cos[None, :, None], sin[None, :, None])
         yield decode, {"is_decode_mode": True}, torch.cat([plane.real, plane.imag], -1)
 
@@ -113,8 +119,8 @@ def update_cache() -> Iterator[Case]:
     # Pages: 2 users of 3 blocks of 32 rows among 8 blocks.
     pages, blocks = torch.tensor([[7, 2, 4], [0, 5, 1]]), random(8, 2, 32, 16)
     x, expected = random(1, 2, 32, 16), blocks.clone()
-    expected[2, :, 8] = x[0, 0, :2]   # user 0, row 40
-    expected[1, :, 31] = x[0, 1, :2]   # user 1, row 95
+    expected[2, :, 8] = x[0, 0, :2]  # user 0, row 40
+    expected[1, :, 31] = x[0, 1, :2]  # user 1, row 95
     yield (blocks, x), {"update_idxs_tensor": torch.tensor([40, 95]), "page_table": pages}, expected
 
 
@@ -131,11 +137,11 @@ def reshape() -> Iterator[Case]:
     x = random(1, 1, 32, 6)
     for shape in ((1, 2, 16, 6), (192,), (1, -1, 3)):
         yield (x, shape), {}, torch.from_numpy(x.numpy().reshape(shape))
-    for rows in (1, 31, 32):   # rows of the tile become padding
+    for rows in (1, 31, 32):  # rows of the tile become padding
         yield (x, (1, 1, rows, 6), (1, 1, 32, 32)), {}, x[:, :, :rows]
     grown = torch.zeros(1, 1, 32, 6)
     grown[:, :, :5] = x[:, :, :5]
-    yield (x[:, :, :5], (1, 1, 32, 6), (1, 1, 32, 32)), {}, grown   # padding becomes rows
+    yield (x[:, :, :5], (1, 1, 32, 6), (1, 1, 32, 32)), {}, grown  # padding becomes rows
 
 
 def typecast() -> Iterator[Case]:
@@ -144,11 +150,11 @@ def typecast() -> Iterator[Case]:
         whole = torch.tensor([[math.trunc(value) for value in x[0].tolist()]])
         yield (x, dtype), {}, whole
         yield (x,), {"dtype": dtype}, whole
-        yield (x, ttnn.float32, dtype), {}, whole   # from, to
+        yield (x, ttnn.float32, dtype), {}, whole  # from, to
         yield (torch.arange(5), dtype), {}, torch.arange(5)
     yield (-x, ttnn.int32), {}, torch.tensor([[0, 0, 0, -1, -2, -7]])
     yield (torch.arange(3), ttnn.bfloat16), {}, torch.tensor([0.0, 1.0, 2.0])
-    yield (x, ttnn.bfloat8_b), {}, x   # left to the shadow's rounding
+    yield (x, ttnn.bfloat8_b), {}, x  # left to the shadow's rounding
 
 
 def empty() -> Iterator[Case]:
@@ -201,10 +207,12 @@ Float = NDArray[np.float64]
 
 
 def on(mesh: Any, x: torch.Tensor, dtype: str = "bfloat16", **options: Any) -> Any:
-    return upload(x.numpy(), mesh, dtype=dtype, **options)   # type: ignore[arg-type]
+    return upload(x.numpy(), mesh, dtype=dtype, **options)  # type: ignore[arg-type]
 
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, seen: Callable[[int], int]) -> torch.Tensor:
+def attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, seen: Callable[[int], int]
+) -> torch.Tensor:
     """softmax(q·kᵀ·scale)·v in float64, token by token; token t of q sees the first seen(t) keys."""
     groups = q.shape[1] // k.shape[1]
     keys, values = repeat_kv(k, groups).double(), repeat_kv(v, groups).double()
@@ -262,7 +270,11 @@ def test_embedding(mesh: Any) -> None:
 @pytest.mark.parametrize(("heads", "kv_heads", "hd"), [(1, 1, 32), (4, 2, 64), (4, 4, 128)])
 @pytest.mark.parametrize("tokens", [32, 96])
 def test_attention_prefill(mesh: Any, heads: int, kv_heads: int, hd: int, tokens: int) -> None:
-    q, k, v = random(1, heads, tokens, hd), random(1, kv_heads, tokens, hd, seed=1), random(1, kv_heads, tokens, hd, seed=2)
+    q, k, v = (
+        random(1, heads, tokens, hd),
+        random(1, kv_heads, tokens, hd, seed=1),
+        random(1, kv_heads, tokens, hd, seed=2),
+    )
     operation = ttnn.transformer.scaled_dot_product_attention
     with shadow() as values:
         for scale in (hd**-0.5, 0.3):
@@ -283,7 +295,7 @@ def test_attention_decode(mesh: Any, users: int, heads: int, kv_heads: int, hd: 
             attention(q[0, u][None, :, None], k[u : u + 1], v[u : u + 1], hd**-0.5, lambda _t, p=position: p + 1)
             for u, position in enumerate(positions)
         ]
-    )   # [B, H, 1, hd]
+    )  # [B, H, 1, hd]
     with shadow() as values:
         y = ttnn.transformer.scaled_dot_product_attention_decode(
             on(mesh, q),
@@ -360,7 +372,7 @@ def test_heads_of_decode_through_the_device(mesh: Any, users: int) -> None:
         tables = (ttnn.to_memory_config(on(mesh, t[None, :, None]), user_a_core(32)) for t in (cos, sin))
         turned = E.rotary_embedding_hf(k, *tables, is_decode_mode=True)
         rows = x[0, 0, :, heads * hd : (heads + kv_heads) * hd].view(users, kv_heads, 1, hd)
-        expected, _ = apply_rotary_pos_emb(rows, rows, cos[:, None], sin[:, None])   # a user is a batch of one token
+        expected, _ = apply_rotary_pos_emb(rows, rows, cos[:, None], sin[:, None])  # a user is a batch of one token
         close(values.to_torch(turned), expected.transpose(1, 2).reshape(1, users, kv_heads, hd))
         cache = on(mesh, torch.zeros(users, kv_heads, 64, hd))
         positions = [5 + user for user in range(users)]

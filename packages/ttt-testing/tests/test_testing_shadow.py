@@ -24,7 +24,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def on(mesh: Any, x: torch.Tensor, dtype: str = "bfloat16", **options: Any) -> Any:
-    return upload(x.numpy(), mesh, dtype=dtype, **options)   # type: ignore[arg-type]
+    return upload(x.numpy(), mesh, dtype=dtype, **options)  # type: ignore[arg-type]
 
 
 def lazy_weight(values: NDArray[np.float32], mesh: Any, dtype: str = "bfloat8_b") -> LazyWeight:
@@ -32,7 +32,7 @@ def lazy_weight(values: NDArray[np.float32], mesh: Any, dtype: str = "bfloat8_b"
         [ArraySource(values, "w")],
         lambda w: w,
         shape=values.shape,
-        dtype=dtype,   # type: ignore[arg-type]
+        dtype=dtype,  # type: ignore[arg-type]
         device=mesh,
         placement="k n in dram",
     )
@@ -75,9 +75,9 @@ def samples(seed: int, *shape: int) -> Iterator[NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=shape)
     yield x.astype(np.float32)
-    yield (x * np.exp2(rng.integers(-40, 40, size=shape))).astype(np.float32)   # small values beside large ones
-    yield (np.round(x * 256) / 128).astype(np.float32)   # many ties
-    yield np.full(shape, 1.9999999, np.float32)   # rounds beyond the shared exponent
+    yield (x * np.exp2(rng.integers(-40, 40, size=shape))).astype(np.float32)  # small values beside large ones
+    yield (np.round(x * 256) / 128).astype(np.float32)  # many ties
+    yield np.full(shape, 1.9999999, np.float32)  # rounds beyond the shared exponent
     yield np.where(x > 0, x, 0.0).astype(np.float32)
 
 
@@ -92,7 +92,7 @@ def test_device_rounding_is_bit_for_bit(mesh: Any, shape: tuple[int, ...]) -> No
     with shadow("device") as values:
         for sample in samples(sum(shape), *shape):
             for dtype, rule in rules.items():
-                held = values.to_torch(upload(sample, mesh, dtype=dtype)).numpy()   # type: ignore[arg-type]
+                held = values.to_torch(upload(sample, mesh, dtype=dtype)).numpy()  # type: ignore[arg-type]
                 np.testing.assert_array_equal(held, rule(sample), err_msg=dtype)
                 again = round_to(torch.from_numpy(held), getattr(ttnn, dtype)).numpy()
                 np.testing.assert_array_equal(again, held, err_msg=f"{dtype} twice")
@@ -128,7 +128,9 @@ def test_a_tensor_holds_numbers_of_its_own_kind(mesh: Any) -> None:
         ids = upload(np.full((1, 32), 2.75), mesh, dtype="uint32", layout="row_major")
         assert values.to_torch(ids)[0, :2].tolist() == [2, 2]
         assert values.to_torch(ids).dtype == torch.int64
-        same = ttnn.from_torch(torch.ones(1, 32, dtype=torch.int32), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh)
+        same = ttnn.from_torch(
+            torch.ones(1, 32, dtype=torch.int32), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh
+        )
         assert values.to_torch(same).dtype == torch.float32
 
 
@@ -154,29 +156,44 @@ def test_ways_in_and_out_agree(mesh: Any) -> None:
     with shadow("device") as values:
         assert torch.equal(ttnn.to_torch(on(mesh, a)), a.to(torch.bfloat16).float())
     x = on(mesh, a)
-    assert not download(x).any()   # outside, the mock answers with zeros again
+    assert not download(x).any()  # outside, the mock answers with zeros again
 
 
-def test_what_goes_in_and_comes_out_is_a_copy(mesh: Any) -> None:
+@pytest.mark.parametrize("rounding", ["none", "device"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_goes_in_and_comes_out_is_a_copy(mesh: Any, rounding: Any, dtype: Any) -> None:
     """A later write, on the host or into the device tensor, changes neither side's copy."""
     host, array = torch.zeros(1, 1, 32, 32), np.zeros((1, 1, 32, 32), np.float32)
     ones = torch.ones(1, 1, 32, 32)
-    with shadow() as values:
-        a = ttnn.from_torch(host, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh)
-        b = upload(array, mesh, dtype="bfloat16")
-        for cache in (a, b):
-            read = [values.to_torch(cache), values.shards(cache)[0], ttnn.to_torch(cache), torch.from_numpy(download(cache))]
-            ttnn.fill_cache(cache, on(mesh, ones), 0)
+    with shadow(rounding) as values:
+        a = ttnn.from_torch(host, dtype=getattr(ttnn, dtype), layout=ttnn.TILE_LAYOUT, device=mesh)
+        b = upload(array, mesh, dtype=dtype)
+        for tensor in (a, b):
+            read = [
+                values.to_torch(tensor),
+                values.shards(tensor)[0],
+                ttnn.to_torch(tensor),
+                torch.from_numpy(download(tensor)),
+            ]
+            ttnn.add_(tensor, on(mesh, ones, dtype))
             assert not any(value.any() for value in read)
-            values.to_torch(cache).zero_()
-            values.shards(cache)[0].zero_()
-            assert torch.equal(values.to_torch(cache), ones)
+            values.to_torch(tensor).zero_()
+            values.shards(tensor)[0].zero_()
+            assert torch.equal(values.to_torch(tensor), ones)
         assert not host.any()
         assert not array.any()
         host.fill_(7)
         array.fill(7)
         assert torch.equal(values.to_torch(a), ones)
         assert torch.equal(values.to_torch(b), ones)
+        row = np.zeros((1, 32), np.float32)
+        c = upload(row, mesh, dtype=dtype, layout="row_major")
+        row.fill(7)
+        assert not values.to_torch(c).any()
+        ids = np.zeros((1, 32), np.uint32)
+        d = upload(ids, mesh, dtype="uint32", layout="row_major")
+        ids.fill(7)
+        assert not values.to_torch(d).any()
 
 
 def test_operators_are_operations(mesh: Any) -> None:
@@ -185,7 +202,7 @@ def test_operators_are_operations(mesh: Any) -> None:
         x = on(mesh, a)
         for made, expected in ((x + x, a + a), (x * 2.0, a * 2), (x - 1.0, a - 1), (x[:, :, :3, 5:], a[:, :, :3, 5:])):
             assert torch.equal(values.to_torch(made), expected)
-        assert torch.equal(values.to_torch(x), a)   # none of them writes it
+        assert torch.equal(values.to_torch(x), a)  # none of them writes it
         assert values.num_operations == 4
         with pytest.raises(GoldenError, match=r"a method such as tensor\.cpu\(\)"):
             values.to_torch(x.cpu())
@@ -202,7 +219,7 @@ def test_cache_writes_are_seen_through_every_name_of_the_cache(mesh: Any, roundi
         cache = ttnn.zeros([3, 2, 64, 32], ttnn.bfloat8_b, ttnn.TILE_LAYOUT, mesh)
         x = ttnn.typecast(on(mesh, row), ttnn.bfloat8_b)
         names = [cache, *(ttnn.fill_cache(cache, x, user) for user in range(3))]
-        for name in names:   # each output is the cache itself
+        for name in names:  # each output is the cache itself
             assert torch.equal(values.to_torch(name)[:, :, :32], expected.expand(3, -1, -1, -1))
         ttnn.fill_cache(cache, x, 1, update_idx=32)
         for name in names:
@@ -249,14 +266,16 @@ def test_update_cache_of_ttnn_writes_in_place(mesh: Any) -> None:
     with shadow("device") as values:
         cache = ttnn.zeros([4, 2, 64, 32], ttnn.bfloat8_b, ttnn.TILE_LAYOUT, mesh)
         ttnn.update_cache(cache, on(mesh, row), 5)
-        held = round_to(row, ttnn.bfloat16)[0, :, :4].transpose(0, 1)   # the first rows are the users
+        held = round_to(row, ttnn.bfloat16)[0, :, :4].transpose(0, 1)  # the first rows are the users
         assert torch.equal(values.to_torch(cache)[:, :, 5], round_to(held[:, :, None], ttnn.bfloat8_b)[:, :, 0])
 
 
 def test_an_in_place_write_whose_target_is_not_known_is_refused(mesh: Any) -> None:
     with shadow() as values:
         cache, x = on(mesh, torch.zeros(2, 1, 32, 32)), on(mesh, torch.ones(1, 1, 32, 32))
-        with pytest.raises(GoldenError, match=r"ttnn.fill_cache writes its first argument in place: give that one by position"):
+        with pytest.raises(
+            GoldenError, match=r"ttnn.fill_cache writes its first argument in place: give that one by position"
+        ):
             ttnn.fill_cache(cache_tensor=cache, input_tensor=x, batch_idx=0)
         assert not values.to_torch(cache).any()
 
@@ -310,7 +329,11 @@ def test_a_golden_that_does_not_take_the_arguments_is_named(mesh: Any) -> None:
     def narrow(a: torch.Tensor) -> torch.Tensor:
         return a
 
-    with golden(ttnn.add, narrow), shadow(), pytest.raises(GoldenError, match=r"^ttnn.add: its golden function .*narrow does"):
+    with (
+        golden(ttnn.add, narrow),
+        shadow(),
+        pytest.raises(GoldenError, match=r"^ttnn.add: its golden function .*narrow does"),
+    ):
         ttnn.add(on(mesh, random(1, 1, 32, 32)), 1.0)
 
 
@@ -327,7 +350,9 @@ def test_a_tensor_from_outside_is_refused(mesh: Any) -> None:
         ):
             with pytest.raises(GoldenError) as caught:
                 read()
-            assert str(caught.value).startswith(f"{reader} reads a tensor [1, 1, 32, 32] DataType.BFLOAT16 that has no value: ")
+            assert str(caught.value).startswith(
+                f"{reader} reads a tensor [1, 1, 32, 32] DataType.BFLOAT16 that has no value: "
+            )
             assert "Make it inside the context" in str(caught.value)
 
 
@@ -335,14 +360,14 @@ def test_one_shadow_at_a_time(mesh: Any) -> None:
     with shadow() as values:
         with pytest.raises(GoldenError, match=r"^shadow\(\) is open already; one shadow at a time\."), shadow():
             pass
-        x = on(mesh, random(1, 1, 32, 32))   # the outer one works on
+        x = on(mesh, random(1, 1, 32, 32))  # the outer one works on
         assert values.to_torch(ttnn.add(x, x)).any()
     with shadow():
         pass
 
 
 def test_an_unknown_rounding_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^shadow\(rounding='bf16'\): give 'none' .* or 'device'"), shadow("bf16"):   # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^shadow\(rounding='bf16'\): give 'none' .* or 'device'"), shadow("bf16"):  # type: ignore[arg-type]
         pass
 
 
@@ -362,20 +387,20 @@ def test_what_the_device_refuses_is_an_error_of_ttt(mesh: Any) -> None:
 
 
 def test_memory_of_tensors_that_died_is_free(mesh: Any) -> None:
-    tile = 2048   # [32, 2048] of bf16 is 64 tiles, one a core
+    tile = 2048  # [32, 2048] of bf16 is 64 tiles, one a core
     before = l1_bytes(mesh)
     with shadow() as values:
         x = ttnn.to_memory_config(on(mesh, random(1, 1, 32, 2048)), ttnn.L1_MEMORY_CONFIG)
         for _ in range(4):
             y = ttnn.add(x, x, memory_config=ttnn.L1_MEMORY_CONFIG)
-            assert l1_bytes(mesh) - before <= 3 * tile   # x, y and the y that this one replaces
+            assert l1_bytes(mesh) - before <= 3 * tile  # x, y and the y that this one replaces
         del y
         z = ttnn.add(x, x, memory_config=ttnn.DRAM_MEMORY_CONFIG)
         assert l1_bytes(mesh) - before == tile
-        assert len(values._entries) == 2   # x and z
+        assert len(values._entries) == 2  # x and z
         del x
     assert l1_bytes(mesh) == before
-    assert values.to_torch(z).any()   # what lives can be read after the context
+    assert values.to_torch(z).any()  # what lives can be read after the context
 
 
 def test_a_chain_of_many_ops_fits_l1(mesh: Any) -> None:
@@ -404,7 +429,7 @@ def test_a_lazy_weight_made_before_the_shadow_has_its_value(mesh: Any) -> None:
     values_ = random(64, 48).numpy()
     weight = lazy_weight(values_, mesh)
     x = torch.eye(64)
-    device = weight.tensor   # on the device before, not seen by the shadow
+    device = weight.tensor  # on the device before, not seen by the shadow
     for _ in range(2):
         with shadow("none") as values:
             assert torch.equal(values.to_torch(device), torch.from_numpy(values_))
@@ -451,18 +476,18 @@ def test_everything_is_as_before(mesh: Any) -> None:
     with pytest.raises(GoldenError), shadow() as values:
         ttnn.add(x, x)
     assert [kind.__call__ for kind in kinds] == before
-    assert not ttnn.to_torch(ttnn.add(x, x)).any()   # the mock's zeros again
-    assert not values.operations   # a closed shadow no longer watches
+    assert not ttnn.to_torch(ttnn.add(x, x)).any()  # the mock's zeros again
+    assert not values.operations  # a closed shadow no longer watches
 
 
 def test_operations_are_counted(mesh: Any) -> None:
     with shadow() as values:
         x = on(mesh, random(1, 1, 32, 32))
         y = ttnn.from_torch(random(1, 1, 32, 32), dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh)
-        assert values.num_operations == 0   # copies between host and device are none
+        assert values.num_operations == 0  # copies between host and device are none
         for _ in range(3):
             y = ttnn.add(x, y)
-        ttnn.unsqueeze_to_4D(ttnn.transpose(y, 2, 3))   # ttnn's own calls inside are not counted
+        ttnn.unsqueeze_to_4D(ttnn.transpose(y, 2, 3))  # ttnn's own calls inside are not counted
         ttnn.to_torch(y)
         ttnn.synchronize_device(mesh)
         ttnn.deallocate(y)

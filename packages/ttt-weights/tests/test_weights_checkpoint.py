@@ -85,7 +85,7 @@ def test_what_torch_wrote_is_read_without_torch(tmp_path: Path) -> None:
 
 
 def test_a_single_file_goes_before_an_index(single: Path) -> None:
-    write_index(single, {"other": "missing.safetensors"})   # as transformers chooses
+    write_index(single, {"other": "missing.safetensors"})  # as transformers chooses
     assert set(Checkpoint(single)) == set(TENSORS)
 
 
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_named(damage: Callable[[Path], object], kind: str, re
         "", "{", "[]", "5", '"text"', "{}", '{"weight_map": []}', '{"weight_map": null}', '{"weight_map": {"a": 5}}',
         '{"weight_map": {"a": null}}', '{"weight_map": {"a": ["x"]}}', '{"weight_map": {"a": {}}}', '{"weight_map": {}}',
     ],
-)   # fmt: skip
+)  # fmt: skip
 def test_a_broken_index_is_named(text: str, tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(text)
@@ -221,7 +221,7 @@ def test_a_large_checkpoint_opens_without_its_weights_in_memory(tmp_path: Path) 
     save_file({"a": np.zeros((1, 4), np.float32)}, path)
     header = path.read_bytes()[8:-16].replace(b"[1,4]", b"[67108864,4]").replace(b"[0,16]", b"[0,1073741824]").rstrip()
     header += b" " * (-len(header) % 8)
-    with path.open("wb") as file:   # 1 GB with a hole where the values are
+    with path.open("wb") as file:  # 1 GB with a hole where the values are
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + 2**30)
     before = resident()

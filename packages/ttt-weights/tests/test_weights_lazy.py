@@ -63,7 +63,9 @@ def test_the_device_tensor_is_as_planned(dtype: str, mesh: Any) -> None:
     assert weight.tensor.dtype == getattr(ttnn, dtype)
     assert weight.tensor.layout == ttnn.TILE_LAYOUT
     assert weight.tensor.memory_config() == ttnn.DRAM_MEMORY_CONFIG
-    rows = lazy([CountedSource(values_of(5, 40))], mesh, (5, 40), dtype="bfloat16", layout="row_major", placement="v d in dram")
+    rows = lazy(
+        [CountedSource(values_of(5, 40))], mesh, (5, 40), dtype="bfloat16", layout="row_major", placement="v d in dram"
+    )
     assert rows.tensor.layout == ttnn.ROW_MAJOR_LAYOUT
     in_l1 = lazy([CountedSource(values_of(32, 64))], mesh, (32, 64), placement="k n in l1")
     assert in_l1.tensor.memory_config() == ttnn.L1_MEMORY_CONFIG

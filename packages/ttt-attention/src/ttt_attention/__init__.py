@@ -1,6 +1,10 @@
 """Attention blocks with rotary embeddings and KV caches for ttnn."""
 
-from ttt_attention.cache import MAX_USERS as MAX_USERS, ContiguousKVCache as ContiguousKVCache, cache_placement as cache_placement
+from ttt_attention.cache import (
+    MAX_USERS as MAX_USERS,
+    ContiguousKVCache as ContiguousKVCache,
+    cache_placement as cache_placement,
+)
 from ttt_attention.grouped_query import GroupedQueryAttention as GroupedQueryAttention
 from ttt_attention.heads import padded_head_dim as padded_head_dim
 from ttt_attention.rotary import Rotary as Rotary, inverse_frequencies as inverse_frequencies

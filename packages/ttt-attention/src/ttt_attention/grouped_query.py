@@ -91,7 +91,12 @@ class GroupedQueryAttention:
         self.q_norm = self._norm(q_norm, "the query norm's weight")
         self.k_norm = self._norm(k_norm, "the key norm's weight")
         self._qkv_matmul = PlannedMatmul(
-            name="qkv_matmul", k=hidden, n=packed_qkv // chips, weight_dtype=dtype, chip=self._board.chip
+            name="qkv_matmul",
+            k=hidden,
+            n=packed_qkv // chips,
+            weight_dtype=dtype,
+            bias_dtype="bfloat16" if spec.qkv_bias else None,
+            chip=self._board.chip,
         )
         self._output_matmul = PlannedMatmul(
             name="output_matmul", k=packed // chips, n=hidden, weight_dtype=dtype, chip=self._board.chip

@@ -7,7 +7,7 @@ name them as they like. Shapes use B users, S tokens, D hidden, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Mode = Literal["prefill", "decode"]
 LogitRows = Literal["last", "all"]
@@ -20,7 +20,7 @@ class Tensor(Protocol):
     @property
     def shape(self) -> Sequence[int]: ...
     @property
-    def dtype(self) -> object: ...
+    def dtype(self) -> Any: ...  # a DataType of ttnn, which this package runs without
 
 
 @runtime_checkable

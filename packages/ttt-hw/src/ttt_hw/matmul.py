@@ -35,6 +35,7 @@ class MatmulRequest:
     weight_dtype: DType = "bfloat16"
     input_dtype: DType = "bfloat16"
     output_dtype: DType = "bfloat16"
+    bias_dtype: DType | None = None
 
     @property
     def tiles(self) -> tuple[int, int, int]:
@@ -77,6 +78,7 @@ class BcastMatmul:
         for name, value in (("grid", min(x, y)), *((name, getattr(self, name)) for name in _COUNTS)):
             if value < 1:
                 raise PlacementError(f"{request} cannot run as {self}: {name} must be at least 1, not {value}.")
+        l1_bytes, budget = self.l1_bytes(request), chip.l1_bytes_per_core - L1_RESERVED
         rules = (
             (
                 x <= chip.grid[0] and y <= chip.grid[1],
@@ -112,8 +114,8 @@ class BcastMatmul:
                 f"a subblock of {subblock} tiles is beyond the {self.kernel.dst_tiles} that the destination registers hold",
             ),
             (
-                self.l1_bytes(request) <= chip.l1_bytes_per_core - L1_RESERVED,
-                f"{self.l1_bytes(request):,} bytes of L1 per core are beyond the {chip.l1_bytes_per_core - L1_RESERVED:,} left beside activations",
+                l1_bytes <= budget,
+                f"{l1_bytes:,} bytes of L1 per core are beyond the {budget:,} left beside activations",
             ),
         )
         for holds, reason in rules:
@@ -138,27 +140,40 @@ class BcastMatmul:
             partial = "float32"
         elif self.kernel.packer_l1_accumulate and steps > 1:
             partial = "bfloat16"
+        bias = self.out_block_w * tile_bytes(request.bias_dtype) if request.bias_dtype else 0
         output = tile_bytes(request.output_dtype) + (tile_bytes(partial) if partial != request.output_dtype else 0)
-        return activation + weight + self.out_block_h * self.out_block_w * output
+        return activation + weight + bias + self.out_block_h * self.out_block_w * output
 
     def to_ttnn(self) -> Any:
         import ttnn
 
-        fields = {
-            "compute_with_storage_grid_size": ttnn.CoreCoord(*self.grid),
-            "in0_block_w": self.in0_block_w,
-            "out_subblock_h": self.out_subblock_h,
-            "out_subblock_w": self.out_subblock_w,
-            "out_block_h": self.out_block_h,
-            "out_block_w": self.out_block_w,
-            "per_core_M": self.per_core_m,
-            "per_core_N": self.per_core_n,
-            "fused_activation": None,
-            "fuse_batch": True,
-        }
         if self.kind == "1d":
-            return ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(**fields, mcast_in0=True)
-        return ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(**fields, transpose_mcast=False)
+            return ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
+                compute_with_storage_grid_size=self.grid,
+                in0_block_w=self.in0_block_w,
+                out_subblock_h=self.out_subblock_h,
+                out_subblock_w=self.out_subblock_w,
+                out_block_h=self.out_block_h,
+                out_block_w=self.out_block_w,
+                per_core_M=self.per_core_m,
+                per_core_N=self.per_core_n,
+                fuse_batch=True,
+                fused_activation=None,
+                mcast_in0=True,
+            )
+        return ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+            compute_with_storage_grid_size=self.grid,
+            in0_block_w=self.in0_block_w,
+            out_subblock_h=self.out_subblock_h,
+            out_subblock_w=self.out_subblock_w,
+            out_block_h=self.out_block_h,
+            out_block_w=self.out_block_w,
+            per_core_M=self.per_core_m,
+            per_core_N=self.per_core_n,
+            transpose_mcast=False,
+            fused_activation=None,
+            fuse_batch=True,
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -234,8 +249,10 @@ class PlannedMatmul:
     `for_rows(m)` gives the ttnn objects that `ttnn.linear` takes; `config_for(m)` the config they were made from.
     """
 
-    def __init__(self, *, name: str, k: int, n: int, weight_dtype: DType, chip: Chip) -> None:
-        self._request = MatmulRequest(name=name, m=TILE, k=k, n=n, weight_dtype=weight_dtype)
+    def __init__(
+        self, *, name: str, k: int, n: int, weight_dtype: DType, chip: Chip, bias_dtype: DType | None = None
+    ) -> None:
+        self._request = MatmulRequest(name=name, m=TILE, k=k, n=n, weight_dtype=weight_dtype, bias_dtype=bias_dtype)
         self._chip = chip
         self.kernel = matmul_kernel(weight_dtype).to_ttnn()
         self._programs: dict[int, Any] = {}

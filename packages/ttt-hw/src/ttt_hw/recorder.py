@@ -79,7 +79,7 @@ class Recorder:
         try:
             run(operation, *args, **kwargs)
         finally:
-            graph = capture.end_graph_capture()
+            graph: Any = capture.end_graph_capture()
         cores = {
             (x, y)
             for node in graph
@@ -102,7 +102,7 @@ def record_operations(mesh: Any) -> Iterator[Recorder]:
     import ttnn
 
     recorder = Recorder(mesh)
-    kind = ttnn.decorators.FastOperation
+    kind: Any = ttnn.decorators.FastOperation
     run = kind.__call__
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:

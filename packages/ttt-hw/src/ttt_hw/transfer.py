@@ -24,9 +24,12 @@ TensorLayout = Literal["tile", "row_major"]
 
 
 class TransferObserver(Protocol):
-    """Told of each upload, with every chip's part; asked for the value of each download (None: read the device)."""
+    """Told of each upload: the tensor, every chip's part of the array, and the converted host tensor that was sent.
 
-    def uploaded(self, tensor: Any, parts: Sequence[Array], /) -> None: ...
+    Asked for the value of each download; None means that the device is read.
+    """
+
+    def uploaded(self, tensor: Any, parts: Sequence[Array], host: Any, /) -> None: ...
     def value(self, tensor: Any, /) -> Array | None: ...
 
 
@@ -63,11 +66,12 @@ def upload(
     mesh_shape = (mesh.shape[0], mesh.shape[1])
     split = placement is not None and any(dim is not None for dim in placement.mesh_dims)
     mapper = placement.to_mesh_mapper(mesh_shape) if placement is not None and split else None
-    tensor = to_host_tensor(array, dtype=dtype, layout=layout, mapper=mapper).to(mesh, memory_config)
+    host = to_host_tensor(array, dtype=dtype, layout=layout, mapper=mapper)
+    tensor = host.to(mesh, memory_config)
     if _observers:
         parts = parts_of(array, placement, mesh_shape)
         for observer in _observers:
-            observer.uploaded(tensor, parts)
+            observer.uploaded(tensor, parts, host)
     return tensor
 
 

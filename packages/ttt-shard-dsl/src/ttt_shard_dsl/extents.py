@@ -132,6 +132,13 @@ def _split_over_mesh(
     which = MESH_AXES.index(axis)
     if mesh_dims[which] is not None:
         fail(spec, path, f"'{axis}' splits two dims", "allowed: each mesh axis once")
+    if entry in mesh_dims:
+        fail(
+            spec,
+            path,
+            f"'{dim.label}' split over both mesh axes cannot be lowered yet",
+            "allowed: each dim over one mesh axis",
+        )
     mesh_dims[which] = entry
     size, chips = chip[entry], mesh[which]
     if size % chips:

@@ -22,7 +22,7 @@ Golden = Callable[..., Any]
 def nlp_create_qkv_heads(
     input: torch.Tensor, input_kv: torch.Tensor | None = None, *, num_heads: int, num_kv_heads: int | None = None,
     transpose_k_heads: bool = True,
-) -> list[torch.Tensor]:   # fmt: skip
+) -> list[torch.Tensor]:  # fmt: skip
     """input [B, 1, S, (H + 2·KV)·hd], columns q | k | v → q [B, H, S, hd], k and v [B, KV, S, hd]; k as [.., hd, S] if
     transposed. With input_kv, input has the columns q and input_kv k | v.
 
@@ -83,7 +83,7 @@ def rotary_embedding_hf(
 def paged_update_cache(
     cache_tensor: torch.Tensor, input_tensor: torch.Tensor, *, update_idxs: Any = (),
     update_idxs_tensor: torch.Tensor | None = None, page_table: torch.Tensor | None = None,
-) -> torch.Tensor:   # fmt: skip
+) -> torch.Tensor:  # fmt: skip
     """Write input_tensor [1, B, KV padded, hd] into the cache in place, user b's row at its own index; none if it is negative.
 
     The cache is [B, KV, C, hd], or [blocks, KV, block, hd] with page_table [B, blocks per user].
@@ -116,7 +116,9 @@ def reshape(input_tensor: torch.Tensor, shape: Any, padded_shape: Any = None) ->
     if padded_shape is None:
         return input_tensor.reshape(shape)
     rows, held = shape[-2], input_tensor.shape[-2]
-    return input_tensor[..., :rows, :] if rows <= held else torch.nn.functional.pad(input_tensor, (0, 0, 0, rows - held))
+    return (
+        input_tensor[..., :rows, :] if rows <= held else torch.nn.functional.pad(input_tensor, (0, 0, 0, rows - held))
+    )
 
 
 def typecast(
@@ -126,7 +128,7 @@ def typecast(
     *_, target = (given for given in (*dtypes, dtype, output_dtype) if given is not None)
     if target in (ttnn.float32, ttnn.bfloat16, ttnn.bfloat8_b, ttnn.bfloat4_b):
         return input_tensor.to(torch.float32)
-    integers: torch.Tensor = ttnn.typecast.golden_function(input_tensor, target)
+    integers: torch.Tensor = ttnn.get_golden_function(ttnn.typecast)(input_tensor, target)
     return integers.to(torch.int64)
 
 
@@ -153,7 +155,16 @@ _IN_PLACE = frozenset({_E.paged_update_cache, ttnn.fill_cache, ttnn.update_cache
 _OUTPUTS = ("output_tensor", "output_tensors", "optional_output_tensor", "optional_output_tensors")
 # Arguments that say where and how to compute, not what. An output dtype is left to the rounding.
 _NOT_MATH = frozenset(
-    {"dtype", "output_dtype", "memory_config", "compute_kernel_config", "queue_id", "cq_id", "core_grid", "sub_core_grids"}
+    {
+        "dtype",
+        "output_dtype",
+        "memory_config",
+        "compute_kernel_config",
+        "queue_id",
+        "cq_id",
+        "core_grid",
+        "sub_core_grids",
+    }
     | {"overlap_qk_coregrid", *_OUTPUTS}
 )
 
@@ -197,7 +208,9 @@ def written_tensors(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     name: str = operation.python_fully_qualified_name
     if operation in _IN_PLACE or (name.endswith("_") and not name.endswith("__")):
         if not args:
-            raise GoldenError(f"{name} writes its first argument in place: give that one by position, so that it is known.")
+            raise GoldenError(
+                f"{name} writes its first argument in place: give that one by position, so that it is known."
+            )
         return [args[0]]
     given = (kwargs[key] for key in _OUTPUTS if kwargs.get(key) is not None)
     return [tensor for value in given for tensor in (value if isinstance(value, (list, tuple)) else [value])]

@@ -27,7 +27,7 @@ from ttt_testing.rounding import round_to
 
 Rounding = Literal["none", "device"]
 _FLOATING = (ttnn.float32, ttnn.bfloat16, ttnn.bfloat8_b, ttnn.bfloat4_b)
-Shards = list[torch.Tensor]   # one value per chip of the mesh, in row-major order
+Shards = list[torch.Tensor]  # one value per chip of the mesh, in row-major order
 
 # Operations whose result is not a function of values.
 _SILENT = frozenset({"ttnn.deallocate", "ttnn.synchronize_device"})
@@ -35,7 +35,7 @@ _SILENT = frozenset({"ttnn.deallocate", "ttnn.synchronize_device"})
 
 @dataclass(slots=True)
 class _Entry:
-    tensor: Any   # kept so that its id stays its own; dropped as soon as nobody else holds it
+    tensor: Any  # kept so that its id stays its own; dropped as soon as nobody else holds it
     shards: Shards
 
     def unshare(self) -> None:
@@ -75,9 +75,13 @@ class Values:
             )
         return first
 
-    def uploaded(self, tensor: Any, parts: Sequence[NDArray[np.generic]], /) -> None:
+    def uploaded(self, tensor: Any, parts: Sequence[NDArray[np.generic]], host: Any, /) -> None:
         """Part of ttt_hw's TransferObserver: an array entered the mesh, with each chip's part of it."""
-        self._put(tensor, _from_parts(parts))
+        if self.rounding == "none":
+            self._put(tensor, _from_parts(parts))
+            return
+        packed = [_as_held(part.to_torch(), tensor.dtype) for part in ttnn.get_device_tensors(host)]
+        self._entries[id(tensor)] = _Entry(tensor, packed if len(packed) == len(parts) else packed * len(parts))
 
     def value(self, tensor: Any, /) -> NDArray[np.generic]:
         """Part of ttt_hw's TransferObserver: an array leaves the device."""
@@ -108,9 +112,7 @@ class Values:
         finally:
             self._depth -= 1
 
-    def _exchange(
-        self, name: str, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def _exchange(self, name: str, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         tensor, *others = (*args, *([kwargs["input_tensor"]] if not args else []))
         mesh = (output.device().shape[0], output.device().shape[1])
         shards = run_collective(operation, self._value(tensor, name), mesh, tuple(others), kwargs)
@@ -214,9 +216,13 @@ def shadow(rounding: Rounding = "none") -> Iterator[Values]:
     whose value is not known.
     """
     if rounding not in ("none", "device"):
-        raise ValueError(f"shadow(rounding={rounding!r}): give 'none' (check the math) or 'device' (check the precision)")
+        raise ValueError(
+            f"shadow(rounding={rounding!r}): give 'none' (check the math) or 'device' (check the precision)"
+        )
     if _active:
-        raise GoldenError("shadow() is open already; one shadow at a time. Close the outer one, or use the values it gave.")
+        raise GoldenError(
+            "shadow() is open already; one shadow at a time. Close the outer one, or use the values it gave."
+        )
     attach_missing()
     values = Values(rounding)
     with ExitStack() as stack:
@@ -224,7 +230,8 @@ def shadow(rounding: Rounding = "none") -> Iterator[Values]:
         stack.callback(_active.clear)
         stack.callback(values._sweep)
         stack.enter_context(observe(values))
-        for kind in (ttnn.decorators.FastOperation, ttnn.decorators.Operation):
+        kinds: tuple[Any, ...] = (ttnn.decorators.FastOperation, ttnn.decorators.Operation)
+        for kind in kinds:
             run = kind.__call__
             stack.callback(setattr, kind, "__call__", run)
             kind.__call__ = _shadowed(values, run)
@@ -269,7 +276,9 @@ def _unshare(results: Sequence[torch.Tensor], inputs: list[Any], own: Sequence[t
 
     `own` is memory that the operation is meant to write.
     """
-    shared = {_storage(value) for value in inputs if isinstance(value, torch.Tensor)} - {_storage(value) for value in own}
+    shared = {_storage(value) for value in inputs if isinstance(value, torch.Tensor)} - {
+        _storage(value) for value in own
+    }
     return [result.clone() if _storage(result) in shared else result for result in results]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttt_core import WeightError
-from ttt_hw import allocate, Array, DType, TensorLayout, board_of, forget_source, parts_of, remember_source, upload
+from ttt_hw import Array, DType, TensorLayout, allocate, board_of, forget_source, parts_of, remember_source, upload
 from ttt_shard_dsl import parse
 
 Float32 = NDArray[np.float32]
@@ -47,7 +47,9 @@ class NoValues:
         self.shape = shape
 
     def read(self) -> Array:
-        raise WeightError(f"{self.name} has a shape but no values; give weights to compute with, for example a Checkpoint.")
+        raise WeightError(
+            f"{self.name} has a shape but no values; give weights to compute with, for example a Checkpoint."
+        )
 
 
 def as_source(weight: Source | Array, *, shape: tuple[int, ...], name: str) -> Source:
