@@ -50,15 +50,13 @@ class HeadNorm:
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
         """x height-sharded, one user a core: the kernel wants it interleaved, so it goes out and back."""
-        layout = ttnn.get_memory_config(x)
-        assert layout is not None  # x is on the device
         y = ttnn.rms_norm(
             ttnn.to_memory_config(x, ttnn.L1_MEMORY_CONFIG),
             epsilon=self._eps,
             weight=self.weight.tensor,
             compute_kernel_config=self._kernel,
         )
-        sharded: Tensor = ttnn.to_memory_config(y, layout)
+        sharded: Tensor = ttnn.to_memory_config(y, x.memory_config())
         return sharded
 
 

@@ -21,6 +21,7 @@ class Tensor(Protocol):
     def shape(self) -> Sequence[int]: ...
     @property
     def dtype(self) -> Any: ...  # a DataType of ttnn, which this package runs without
+    def memory_config(self) -> Any: ...  # a MemoryConfig of ttnn; an array has none, so it does not pass for a tensor
 
 
 @runtime_checkable
