@@ -23,6 +23,8 @@ PLANTED = {
     "removed_argument": "y = ttnn.concat([x, w], dim=-1, queue_id=0)  # call-arg",  # earlier releases had it
     "missing_argument": "y = ttnn.linear(x)  # call-arg",
     "no_tensor": "y = ttnn.rms_norm([1.0, 2.0], epsilon=1e-5)  # arg-type",
+    "array": "y = ttnn.linear(x, numpy.ones((2, 2)))  # arg-type",
+    "weight_without_its_tensor": "y = ttnn.linear(x, weight)  # arg-type",
     "wrong_result": "y = ttnn.linear(x, w).nonsense  # attr-defined",
     "wrong_overload": 'y = ttnn.add(x, "w")  # call-overload',
     "wrong_enum": "y = ttnn.to_layout(x, ttnn.bfloat16)  # arg-type",
@@ -32,10 +34,12 @@ PLANTED = {
     "program_config": "c = ttnn.SDPAProgramConfig(compute_with_storage_grid_size=(8, 8), chunk=32)  # call-arg",
 }
 HEAD = """\
+import numpy
 import ttnn
 from ttt_core import Tensor
+from ttt_weights import LazyWeight
 
-def planted(x: Tensor, w: ttnn.Tensor) -> None:
+def planted(x: Tensor, w: ttnn.Tensor, weight: LazyWeight) -> None:
 """
 EXPECTED = {name: body.partition("  # ")[2] for name, body in PLANTED.items()}
 ERROR = re.compile(r"(\w+)\.py:(\d+): error: .* +\[([a-z-]+)\]$", re.MULTILINE)

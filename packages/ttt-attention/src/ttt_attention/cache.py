@@ -7,11 +7,11 @@ from typing import Any
 
 import ttnn
 
-from ttt_attention.heads import TILE, padded_head_dim, split_heads
+from ttt_attention.heads import padded_head_dim, split_heads
 from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError, Tensor
 from ttt_hw import Board, DType, board_of
-from ttt_shard_dsl import Placement, parse
+from ttt_shard_dsl import TILE, Placement, parse
 
 MAX_USERS = 32  # one tile of rows: the decode kernels take a user a row
 

@@ -8,7 +8,7 @@ import ttnn
 
 from ttt_attention.cache import ContiguousKVCache
 from ttt_attention.head_norm import HeadNorm, NoHeadNorm
-from ttt_attention.heads import TILE, pack_output, pack_qkv, padded_head_dim, split_heads
+from ttt_attention.heads import pack_output, pack_qkv, padded_head_dim, split_heads
 from ttt_attention.rotary import Rotary
 from ttt_attention.spec import AttentionSpec
 from ttt_core import KVCache, Tensor, WeightError
@@ -21,7 +21,7 @@ from ttt_hw import (
     plan_prefill_attention,
     plan_reshard,
 )
-from ttt_shard_dsl import memory_config
+from ttt_shard_dsl import TILE, memory_config
 from ttt_weights import LazyWeight, NoWeight, Source, as_source
 
 

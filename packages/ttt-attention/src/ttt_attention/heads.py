@@ -12,9 +12,8 @@ import numpy as np
 
 from ttt_attention.spec import AttentionSpec
 from ttt_core import PlacementError
+from ttt_shard_dsl import TILE
 from ttt_weights import Float32
-
-TILE = 32
 
 
 def padded_head_dim(head_dim: int) -> int:

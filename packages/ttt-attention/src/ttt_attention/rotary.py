@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import ttnn
 
-from ttt_attention.heads import TILE, pad_halves, padded_head_dim
+from ttt_attention.heads import pad_halves, padded_head_dim
 from ttt_attention.spec import RopeSpec
 from ttt_core import Tensor
 from ttt_hw import board_of
-from ttt_shard_dsl import memory_config
+from ttt_shard_dsl import TILE, memory_config
 from ttt_weights import Float32, LazyWeight
 
 

@@ -9,10 +9,8 @@ import ttnn
 from ttt_core import Tensor
 from ttt_embedding.spec import HeadSpec
 from ttt_hw import Array, DType, PlannedMatmul, board_of, plan_reshard
-from ttt_shard_dsl import memory_config
+from ttt_shard_dsl import TILE, memory_config
 from ttt_weights import LazyWeight, Source, as_source
-
-TILE = 32
 
 
 class LMHead:

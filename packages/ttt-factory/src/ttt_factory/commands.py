@@ -61,9 +61,8 @@ def check(
     from ttt_factory.huggingface import read_config, read_json, spec_of_config
     from ttt_factory.memory import Demand
     from ttt_factory.report import print_report
-    from ttt_hw import DType, board, open_mesh
+    from ttt_hw import board, dtype_of, open_mesh
 
-    precisions: dict[str, DType] = {"bf16": "bfloat16", "bfp8": "bfloat8_b", "bfp4": "bfloat4_b"}
     record = board(device)
     lengths = _lengths(prefill)
     if batch < 1 or batch > 32:
@@ -74,8 +73,8 @@ def check(
         spec=spec_of_config(read_json(config) if config.is_file() else read_config(config)),
         users=batch,
         context=context,
-        weight_dtype=precisions[weights],
-        cache_dtype=precisions[kv],
+        weight_dtype=dtype_of(weights),
+        cache_dtype=dtype_of(kv),
     )
     validate(demand, lengths, record)
     stderr = Console(stderr=True)

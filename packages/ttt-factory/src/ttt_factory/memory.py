@@ -9,13 +9,11 @@ from ttt_attention import cache_placement
 from ttt_core import TttError
 from ttt_factory.factory import ModelFactory
 from ttt_factory.spec import ModelSpec
-from ttt_hw import BOARDS, Board, DType
-from ttt_shard_dsl import LayoutError
+from ttt_hw import BOARDS, Board, DType, short_name
+from ttt_shard_dsl import TILE, LayoutError
 from ttt_weights import LazyWeight
 
-TILE = 32
 DTYPES: tuple[DType, ...] = ("bfloat16", "bfloat8_b", "bfloat4_b")  # of weights, from fine to coarse
-SHORT = {"bfloat16": "bf16", "bfloat8_b": "bfp8", "bfloat4_b": "bfp4"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +89,7 @@ def remedies(demand: Demand, board: Board, *, activations: int = 0) -> list[str]
 def _changes(demand: Demand, board: Board) -> Iterator[list[tuple[str, Demand, Board]]]:
     """Changes by kind, mildest first."""
     coarser = DTYPES[DTYPES.index(demand.weight_dtype) + 1 :]
-    yield [(SHORT[dtype], replace(demand, weight_dtype=dtype), board) for dtype in coarser]
+    yield [(short_name(dtype), replace(demand, weight_dtype=dtype), board) for dtype in coarser]
     if demand.cache_dtype != "bfloat8_b":
         yield [("KV cache bfp8", replace(demand, cache_dtype="bfloat8_b"), board)]
     yield [(f"batch {users}", replace(demand, users=users), board) for users in _halves(demand.users, 1)]

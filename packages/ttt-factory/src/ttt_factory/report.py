@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ttt_factory.check import CheckReport, ModeCheck
-from ttt_factory.memory import SHORT
-from ttt_hw import OperationRecord
+from ttt_hw import OperationRecord, short_name
+from ttt_shard_dsl import SHORT_NAMES
 
 GB = 10**9
+_SHORT = {name: short for short, name in SHORT_NAMES.items()}
 CONFIGS = {  # ttnn's program configs by the names of their patterns
     "MatmulMultiCoreReuseMultiCast": "BcastMatmul 2d",
     "MatmulMultiCoreReuseMultiCast1D": "BcastMatmul 1d",
@@ -29,7 +30,7 @@ def print_report(report: CheckReport) -> None:
     console.print(
         f"{report.device}, {report.chips} chip{'s' * (report.chips > 1)}; {report.num_layers} layers, "
         f"{report.distinct_layers} distinct; batch {demand.users}, context {demand.context}, "
-        f"weights {SHORT[demand.weight_dtype]}, KV cache {SHORT[demand.cache_dtype]}",
+        f"weights {short_name(demand.weight_dtype)}, KV cache {short_name(demand.cache_dtype)}",
         soft_wrap=True,
     )
     console.print(_memory(report))
@@ -82,7 +83,7 @@ def _short(tensor: str) -> str:
     sizes = shape.strip("[").split(", ")
     while len(sizes) > 2 and sizes[0] == "1":
         sizes.pop(0)
-    return f"{'×'.join(sizes)} {SHORT.get(dtype, dtype)}"
+    return f"{'×'.join(sizes)} {_SHORT.get(dtype, dtype)}"
 
 
 def _judgement(operation: OperationRecord) -> Text:

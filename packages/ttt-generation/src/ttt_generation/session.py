@@ -18,7 +18,7 @@ from ttt_generation.sampling import SamplingSpec
 from ttt_generation.stopping import stop_tokens
 from ttt_generation.strategy import Completion, PrefillDecodeStrategy
 from ttt_generation.streaming import from_first_token, stream
-from ttt_hw import DType, board, current_backend, open_mesh, translate
+from ttt_hw import board, current_backend, dtype_of, open_mesh, translate
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 PROMPTS_FILE = "prompts.json"  # sample prompts with their answers that ship beside a checkpoint
 SAMPLE_PROMPTS = 5
 TINY_CHECKPOINT = Path("models", "tiny-llama", "checkpoint")
-PRECISIONS: dict[str, DType] = {"bf16": "bfloat16", "bfp8": "bfloat8_b", "bfp4": "bfloat4_b"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,8 +143,8 @@ def _load(
     model = ModelFactory.from_pretrained(
         request.checkpoint,
         device=mesh,
-        weight_dtype=PRECISIONS[request.weights],
-        cache_dtype=PRECISIONS[request.kv],
+        weight_dtype=dtype_of(request.weights),
+        cache_dtype=dtype_of(request.kv),
     )
     strategy = PrefillDecodeStrategy(
         model,

@@ -8,7 +8,8 @@ from typing import Any
 from ttt_core import PlacementError
 from ttt_hw.catalogue import Chip
 from ttt_hw.compute import ComputeKernel
-from ttt_hw.matmul import TILE, ceil_div
+from ttt_hw.matmul import ceil_div
+from ttt_shard_dsl import TILE
 
 LONG_PREFILL = 2048  # tokens from which chunks of 256 pay; shorter prompts need the parallelism of small chunks
 

@@ -14,9 +14,8 @@ from ttt_core import PlacementError
 from ttt_hw.catalogue import Chip
 from ttt_hw.compute import ComputeKernel, matmul_kernel
 from ttt_hw.transfer import DType
-from ttt_shard_dsl import tile_bytes
+from ttt_shard_dsl import TILE, tile_bytes
 
-TILE = 32
 MAX_BLOCK_W = 8  # inner tiles a core reads at once; reads are long enough to hide latency by then
 L1_RESERVED = 128 * 1024  # left for activations that stay in L1 beside a matmul's buffers
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
+
+from ttt_shard_dsl import SHORT_NAMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +23,16 @@ HostSource: TypeAlias = "Callable[[], Sequence[Array]]"  # each chip's part
 
 DType = Literal["float32", "bfloat16", "bfloat8_b", "bfloat4_b", "uint32", "int32", "uint16"]
 TensorLayout = Literal["tile", "row_major"]
+
+
+def dtype_of(short: str) -> DType:
+    """The dtype that people write as bf16, bfp8 or bfp4."""
+    return cast("DType", SHORT_NAMES[short])
+
+
+def short_name(dtype: DType) -> str:
+    """What `dtype_of` takes."""
+    return next(short for short, name in SHORT_NAMES.items() if name == dtype)
 
 
 class TransferObserver(Protocol):

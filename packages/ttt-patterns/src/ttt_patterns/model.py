@@ -13,8 +13,6 @@ from ttt_hw import DType, upload
 from ttt_patterns.decoder import DecoderLayer
 from ttt_patterns.parts import weights_of
 
-TILE = 32
-
 
 class DecoderModel:
     """embedding → layers → final norm → head; keeps ttt_core.CausalLM.
@@ -105,7 +103,7 @@ class DecoderModel:
         if len(ids.shape) != 2:
             raise ShapeError(f"prefill takes ids [batch, tokens], got a tensor {list(ids.shape)}.")
         batch, tokens = ids.shape
-        padding = -tokens % TILE
+        padding = -tokens % ttnn.TILE_SIZE
         if isinstance(ids, ttnn.Tensor):
             padded = ttnn.pad(ids, [(0, 0), (0, padding)], 0)
             return [ttnn.slice(padded, [user, 0], [user + 1, tokens + padding]) for user in range(batch)], tokens

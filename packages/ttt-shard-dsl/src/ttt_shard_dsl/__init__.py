@@ -9,7 +9,7 @@ from ttt_shard_dsl.algebra import (
     logical_product as logical_product,
     right_inverse as right_inverse,
 )
-from ttt_shard_dsl.dtypes import tile_bytes as tile_bytes
+from ttt_shard_dsl.dtypes import SHORT_NAMES as SHORT_NAMES, TILE as TILE, tile_bytes as tile_bytes
 from ttt_shard_dsl.errors import LayoutError as LayoutError
 from ttt_shard_dsl.geometry import Device as Device, Geometry as Geometry
 from ttt_shard_dsl.layout import Layout as Layout
@@ -27,6 +27,8 @@ from ttt_shard_dsl.tree import (
 )
 
 __all__ = [
+    "SHORT_NAMES",
+    "TILE",
     "Axis",
     "CoreRange",
     "Cores",
