@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +49,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
         Command("shape", fail_with(ShapeError("3 rows for 2; give 2."))),
         Command("odd", fail_with(OddError("not a TttError, but marked."))),
         Command("stop", fail_with(KeyboardInterrupt())),
+        Command("denied", fail_with(PermissionError(errno.EACCES, "Permission denied", "model.safetensors"))),
         Command("bug", fail_with(ZeroDivisionError("a bug"))),
     ]
     monkeypatch.setattr(sys.modules[main.__module__], "entry_points", lambda group: entries)
@@ -62,11 +66,16 @@ def test_exit_codes_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["shape"], 2, "3 rows for 2; give 2.\n"),
         (["odd"], 2, "not a TttError, but marked.\n"),
+        (
+            ["denied"],
+            2,
+            "ttt: model.safetensors: Permission denied. Free or grant what is lacking there, and call again.\n",
+        ),
         (["stop"], 130, "Interrupted.\n"),
         (
             ["anwser"],
             2,
-            "ttt: unknown command 'anwser'. The commands are: answer, bug, odd, shape, stop. `ttt --help` describes them.\n",
+            "ttt: unknown command 'anwser'. The commands are: answer, bug, denied, odd, shape, stop. `ttt --help` describes them.\n",
         ),
         (
             ["answer", "--count", "many"],
@@ -97,3 +106,22 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"Help of {name}." in printed for name in ("answer", "shape", "odd"))
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_reader_that_leaves_ends_it_in_silence(option: str) -> None:
+    ttt = Path(sys.executable).with_name("ttt")
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    assert reader.stdin is not None
+    done = subprocess.run([ttt, option], stdout=reader.stdin, stderr=subprocess.PIPE, text=True, check=False)
+    reader.stdin.close()
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_full_disk_is_one_paragraph() -> None:
+    ttt = Path(sys.executable).with_name("ttt")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([ttt, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "No space left on device" in done.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,8 @@ def test_sliding_windows() -> None:
     ]
     with pytest.raises(SpecError, match=r"layer_types is \['x'\]; a list of 3 is wanted, each one of full_attention, "):
         windows({**QWEN2, "layer_types": ["x"]})
+    with pytest.raises(SpecError, match=r"layer_types is \[\[\], \[\], \[\]\]; a list of 3 is wanted"):
+        windows({**QWEN2, "layer_types": [[], [], []]})
     with pytest.raises(SpecError, match=r"sliding_window is 0, a positive integer or null is wanted\."):
         windows({**MISTRAL, "sliding_window": 0})
 
@@ -110,6 +114,19 @@ def test_what_families_add() -> None:
         config = kind(num_hidden_layers=3)
         bare = {"model_type": config.model_type, "num_hidden_layers": 3}
         assert ModelFactory.from_huggingface(bare) == ModelFactory.from_huggingface(config.to_dict())
+
+
+def test_null_key_value_heads_are_as_many_as_query_heads() -> None:
+    for kind in (transformers.LlamaConfig, transformers.Qwen2Config, transformers.Qwen3Config):
+        config = kind(num_hidden_layers=1, num_attention_heads=16, num_key_value_heads=None)
+        bare = {
+            "model_type": config.model_type,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 16,
+            "num_key_value_heads": None,
+        }
+        attention = ModelFactory.from_huggingface(bare).layers[0].attention
+        assert attention.num_kv_heads == config.num_key_value_heads == 16
 
 
 def test_a_key_that_is_left_out_has_the_default_of_transformers() -> None:
@@ -154,6 +171,31 @@ def test_a_key_that_is_left_out_has_the_default_of_transformers() -> None:
         ),
         ({"rope_scaling": "llama3"}, "config.json: rope_scaling is 'llama3', a JSON object is wanted."),
         (
+            {"rope_scaling": {**LLAMA_3_2_1B["rope_scaling"], "partial_rotary_factor": 0.5}},
+            "config.json: partial_rotary_factor = 0.5 of the rotary embedding is not understood with rope type 'llama3' and "
+            "could change the result; understood are: rope_theta, rope_type, type, factor, low_freq_factor, "
+            "high_freq_factor, original_max_position_embeddings. Remove it if it has no influence.",
+        ),
+        (
+            {"rope_scaling": {**LLAMA_3_2_1B["rope_scaling"], "original_max_position_embeddings": math.nan}},
+            "config.json: original_max_position_embeddings of the rotary embedding is nan, a positive number is wanted.",
+        ),
+        (
+            {"rope_scaling": {**LLAMA_3_2_1B["rope_scaling"], "original_max_position_embeddings": 8192.5}},
+            "config.json: original_max_position_embeddings of the rotary embedding is 8192.5, a whole number is wanted.",
+        ),
+        (
+            {"rope_theta": math.inf},
+            "config.json: rope_theta of the rotary embedding is inf, a positive number is wanted.",
+        ),
+        ({"rms_norm_eps": math.inf}, "config.json: rms_norm_eps is inf, a positive number is wanted."),
+        (
+            {"rms_norm_eps": 10**400},
+            f"config.json: rms_norm_eps is 1{'0' * 99}…, a positive number is wanted.",
+        ),
+        ({"hidden_size": 10**12}, "config.json: hidden_size is 1000000000000, at most 2,147,483,647 is wanted."),
+        ({"num_hidden_layers": 10**9}, "config.json: num_hidden_layers is 1000000000, at most 10,000 is wanted."),
+        (
             {"sliding_windw": 4096},
             "config.json: sliding_windw = 4096 is not understood and could change the result, so it is not passed over. "
             "Remove it if it has no influence.",
@@ -192,8 +234,25 @@ def test_reading_a_config_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": ')
     with pytest.raises(SpecError, match=r"config\.json is not valid JSON: Expecting value.*Fetch the checkpoint again"):
         read_config(tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(SpecError, match=r"config\.json is not valid JSON: maximum recursion depth exceeded"):
+        read_config(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(SpecError, match=r"config\.json holds a list, a JSON object is wanted"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(LLAMA_3_2_1B))
     assert read_config(tmp_path) == LLAMA_3_2_1B
+
+
+def test_a_config_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+
+    def refuse(_path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(
+        SpecError, match=r"config\.json cannot be read: Permission denied\. Give a file that this user may read\."
+    ):
+        read_config(tmp_path)

@@ -507,3 +507,17 @@ def test_metrics() -> None:
     assert pcc(x, y) == pytest.approx(np.corrcoef(x.flatten().numpy(), y.flatten().numpy())[0, 1])
     assert pcc(torch.ones(3), torch.zeros(3)) == 0.0
     assert max_difference(torch.tensor([1.0, -2.0]), torch.tensor([1.5, 1.0])) == 3.0
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "bfloat8_b"])
+def test_a_written_cache_is_what_rounding_all_of_it_gives(mesh: Any, dtype: str) -> None:
+    stored = getattr(ttnn, dtype)
+    torch.manual_seed(0)
+    before, rows = torch.randn(2, 2, 64, 32), torch.randn(1, 2, 32, 32)
+    exact = before.clone()
+    with shadow("device") as values:
+        cache = ttnn.from_torch(before, dtype=stored, layout=ttnn.TILE_LAYOUT, device=mesh)
+        prompt = ttnn.from_torch(rows, dtype=stored, layout=ttnn.TILE_LAYOUT, device=mesh)
+        ttnn.fill_cache(cache, prompt, 1)
+        exact[1, :, :32] = rows[0]
+        assert torch.equal(values.to_torch(cache), round_to(exact, stored))

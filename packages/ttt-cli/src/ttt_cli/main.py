@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
@@ -11,10 +12,29 @@ from cyclopts import App, CycloptsError, UnknownCommandError
 from ttt_core import TttError
 
 GROUP = "ttt.commands"
+INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 + the signal that ends other programs then: SIGINT, SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code: 2, with one paragraph on stderr, for anything the user can mend."""
+    """Run one subcommand and return its exit code: 2, with one paragraph on stderr, for anything the user can mend.
+
+    Where the reader of stdout has gone, as `head` does, the command ends in silence.
+    """
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()  # here, where it can still be answered for
+        return code
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else the interpreter flushes it again, and complains
+        return PIPE_CLOSED
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"ttt: {place}{error.strerror or error}. Free or grant what is lacking there, and call again.")
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     commands = {entry.name: entry for entry in entry_points(group=GROUP)}
     try:
@@ -24,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TttError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("Interrupted.", 130)
+        return _fail("Interrupted.", INTERRUPTED)
     except Exception as error:
         code = getattr(error, "exit_code", None)  # packages without ttt-core mark the errors that a user can mend so
         if code is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,9 @@ from ttt_norm import NormSpec
 CONFIG_FILE = "config.json"
 ROPE_TYPES = ("default", "llama3")
 LAYER_TYPES = ("full_attention", "sliding_attention")
+ROPE_KEYS = ("rope_theta", "rope_type", "type")
+LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+MAX_LAYERS = 10_000  # blocks are built one by one: more is a slip of the pen that would keep a machine busy for hours
 
 Number = TypeVar("Number", int, float)
 
@@ -37,10 +41,12 @@ def read_config(directory: str | Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A config file by its own name. Raises SpecError if it is no JSON object."""
+    """A config file by its own name. Raises SpecError if it cannot be read or is no JSON object."""
     try:
         config = json.loads(path.read_text())
-    except ValueError as error:
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read: {error.strerror}. Give a file that this user may read.") from error
+    except (ValueError, RecursionError) as error:
         raise SpecError(f"{path} is not valid JSON: {error}. Fetch the checkpoint again.") from error
     if not isinstance(config, dict):
         raise SpecError(f"{path} holds a {type(config).__name__}, a JSON object is wanted. Fetch the checkpoint again.")
@@ -57,12 +63,13 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
     reader = _Reader(config, family)
     hidden_dim = reader.number("hidden_size", int)
     num_heads = reader.number("num_attention_heads", int)
-    num_kv_heads = reader.number("num_key_value_heads", int, default=num_heads)
+    grouped = reader.optional("num_key_value_heads") is not None  # null means one for each query head
+    num_kv_heads = reader.number("num_key_value_heads", int) if grouped else num_heads
     head_dim = reader.number("head_dim", int, default=hidden_dim // num_heads)
     vocab_size = reader.number("vocab_size", int)
     max_context = reader.number("max_position_embeddings", int)
     eps = reader.number("rms_norm_eps", float)
-    num_layers = reader.number("num_hidden_layers", int)
+    num_layers = reader.number("num_hidden_layers", int, most=MAX_LAYERS)
     tied = reader.flag("tie_word_embeddings")
     attention = AttentionSpec(
         hidden_dim=hidden_dim,
@@ -129,13 +136,16 @@ class _Reader:
         self._read.add(key)
         return self._config[key] if key in self._config else self._family.defaults.get(key)
 
-    def number(self, key: str, kind: type[Number], *, default: Number | None = None) -> Number:
+    def number(self, key: str, kind: type[Number], *, default: Number | None = None, most: int = 2**31 - 1) -> Number:
+        """A positive number; an integer is at most `most`, by default what ttnn's sizes and positions can hold."""
         value = self.get(key)
         value = default if value is None else value
         allowed = (int,) if kind is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value <= sys.float_info.max:
             word = "a positive integer" if kind is int else "a positive number"
-            raise SpecError(f"{CONFIG_FILE}: {key} is {value!r}, {word} is wanted.")
+            raise SpecError(f"{CONFIG_FILE}: {key} is {_shown(value)}, {word} is wanted.")
+        if kind is int and value > most:
+            raise SpecError(f"{CONFIG_FILE}: {key} is {_shown(value)}, at most {most:,} is wanted.")
         return kind(value)
 
     def flag(self, key: str) -> bool:
@@ -177,15 +187,20 @@ def _rope(reader: _Reader) -> RopeSpec:
         raise SpecError(
             f"{CONFIG_FILE}: rope scaling {kind!r} is not supported; supported are: {', '.join(ROPE_TYPES)}."
         )
+    known = ROPE_KEYS if kind == "default" else (*ROPE_KEYS, *LLAMA3_KEYS)
+    for key, value in parameters.items():
+        if key not in known and value:
+            raise SpecError(
+                f"{CONFIG_FILE}: {key} = {_shown(value)} of the rotary embedding is not understood with rope type {kind!r} "
+                f"and could change the result; understood are: {', '.join(known)}. Remove it if it has no influence."
+            )
     if kind == "default":
         return RopeSpec(theta=_positive(theta, "rope_theta"))
     scaling = Llama3Scaling(
         factor=_positive(parameters.get("factor"), "factor"),
         low_freq_factor=_positive(parameters.get("low_freq_factor"), "low_freq_factor"),
         high_freq_factor=_positive(parameters.get("high_freq_factor"), "high_freq_factor"),
-        original_context=int(
-            _positive(parameters.get("original_max_position_embeddings"), "original_max_position_embeddings")
-        ),
+        original_context=_whole(parameters.get("original_max_position_embeddings"), "original_max_position_embeddings"),
     )
     return RopeSpec(theta=_positive(theta, "rope_theta"), scaling=scaling)
 
@@ -206,7 +221,7 @@ def _windows(reader: _Reader, family: Family, num_layers: int) -> list[int | Non
     kinds = reader.get("layer_types") or [
         "sliding_attention" if window is not None and layer >= full else "full_attention" for layer in range(num_layers)
     ]
-    if not isinstance(kinds, list) or len(kinds) != num_layers or not set(kinds) <= set(LAYER_TYPES):
+    if not isinstance(kinds, list) or len(kinds) != num_layers or any(kind not in LAYER_TYPES for kind in kinds):
         raise SpecError(
             f"{CONFIG_FILE}: layer_types is {kinds!r}; a list of {num_layers} is wanted, each one of {', '.join(LAYER_TYPES)}."
         )
@@ -214,6 +229,21 @@ def _windows(reader: _Reader, family: Family, num_layers: int) -> list[int | Non
 
 
 def _positive(value: Any, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        raise SpecError(f"{CONFIG_FILE}: {key} of the rotary embedding is {value!r}, a positive number is wanted.")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
+        raise SpecError(
+            f"{CONFIG_FILE}: {key} of the rotary embedding is {_shown(value)}, a positive number is wanted."
+        )
     return float(value)
+
+
+def _whole(value: Any, key: str) -> int:
+    number = _positive(value, key)
+    if not number.is_integer():
+        raise SpecError(f"{CONFIG_FILE}: {key} of the rotary embedding is {value!r}, a whole number is wanted.")
+    return int(number)
+
+
+def _shown(value: object) -> str:
+    """Not more than a line of it: a config can hold a number of any length."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"

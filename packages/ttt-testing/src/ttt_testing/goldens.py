@@ -149,8 +149,8 @@ MISSING: dict[Any, Golden] = {
 }
 # ttnn has goldens for these, but they round where the shadow wants float32, or know only part of the arguments.
 _INSTEAD: dict[Any, Golden] = {ttnn.fill_cache: fill_cache, ttnn.reshape: reshape, ttnn.typecast: typecast}
-# Operations that write their first argument in place, besides those that say so by a name that ends with "_".
-_IN_PLACE = frozenset({_E.paged_update_cache, ttnn.fill_cache, ttnn.update_cache})
+# Operations that write rows into a cache, their first argument, in place; besides them, those whose name ends with "_".
+CACHE_WRITES = frozenset({_E.paged_update_cache, ttnn.fill_cache, ttnn.update_cache})
 # Arguments by which a caller gives the tensors that an operation is to write.
 _OUTPUTS = ("output_tensor", "output_tensors", "optional_output_tensor", "optional_output_tensors")
 # Arguments that say where and how to compute, not what. An output dtype is left to the rounding.
@@ -206,7 +206,7 @@ def golden_of(operation: Any) -> Golden:
 def written_tensors(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """The caller's tensors that hold the operation's outputs afterwards, in the order of the outputs."""
     name: str = operation.python_fully_qualified_name
-    if operation in _IN_PLACE or (name.endswith("_") and not name.endswith("__")):
+    if operation in CACHE_WRITES or (name.endswith("_") and not name.endswith("__")):
         if not args:
             raise GoldenError(
                 f"{name} writes its first argument in place: give that one by position, so that it is known."
