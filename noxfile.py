@@ -67,6 +67,19 @@ def wheels(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def algebra(session: nox.Session) -> None:
+    """More than 200,000 random cases of the layout algebra against enumeration; prints the counts."""
+    cases = {"ALGEBRA_CASES": "12000"}  # of each of 18 operations
+    session.run("pytest", "-s", "-q", "packages/ttt-shard-dsl/tests/test_shard_dsl_layout_random.py", env=cases)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """The speed of the layout algebra beside torch's pycute; `nox -s bench -- --inputs 200` is quick."""
+    session.run("python", "packages/ttt-shard-dsl/benchmarks/algebra.py", *session.posargs)
+
+
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """New versions for constraints.txt; `nox -s lock -- --upgrade` the newest of all."""
     session.run("python", "-m", "tools.lock", *session.posargs)

@@ -7,13 +7,20 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ttnn
 
 from ttt_cli import main
+from ttt_factory import ModelFactory, spec_of_config
+from ttt_factory.check import ModeCheck
+from ttt_factory.huggingface import read_json
+from ttt_factory.memory import Demand, dram_use, placement_of_cache
+from ttt_hw import DType, OperationRecord, allocate, board_of, open_mesh
 
 PROGRAM = Path(__file__).with_name("check_models.py")
 CONFIGS = Path(__file__).with_name("configs")
@@ -101,7 +108,7 @@ def test_what_does_not_fit_says_what_would_help() -> None:
     assert coarse["changes"][0] == "bfp8 fits"
     assert math.isclose(coarse["dram_bytes_per_chip"]["missing"], 3.4e9, rel_tol=0.1)
     many = reports("n150")["llama-3.1-8b 32 bfloat8_b"]
-    assert many["changes"] == ["bfp4 fits", "batch 16 fits", "context 1024 fits", "n300 fits"]
+    assert many["changes"] == ["bfp4 fits", "batch 16 fits", "n300 fits"]
 
 
 @pytest.mark.xdist_group("check t3k")
@@ -121,6 +128,90 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(capsys.readouterr().out)
     assert (document["legal"], document["fits"], document["values"]) == (True, False, "none")
     assert document["changes"][0] == "bfp8 fits"
+
+
+def checked(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) -> dict[str, Any]:
+    assert main(["check", *arguments, "--device", "n150", "--json"]) == code
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+@pytest.mark.parametrize(("users", "context", "cache_dtype"), [(3, 2000, "bfloat8_b"), (1, 100, "bfloat16")])
+def test_bytes_are_those_that_ttnn_allocates(users: int, context: int, cache_dtype: DType) -> None:
+    """All layers of a model at once, to the byte."""
+    spec = spec_of_config(read_json(CONFIGS / "llama-3.2-1b.json"))
+    demand = Demand(spec=spec, users=users, context=context, weight_dtype="bfloat8_b", cache_dtype=cache_dtype)
+    with open_mesh("n150", backend="mock") as mesh:
+        board = board_of(mesh)
+
+        def allocated() -> int:
+            dram = ttnn.get_memory_view(mesh, ttnn.BufferType.DRAM)
+            return int(dram.total_bytes_allocated_per_bank * dram.num_banks)
+
+        start = allocated()
+        model = ModelFactory.from_spec(spec, device=mesh, weight_dtype="bfloat8_b", cache_dtype=cache_dtype)
+        weights = [weight.tensor for weight in model.weights]
+        after_weights = allocated()
+        caches = [
+            allocate(mesh, dtype=cache_dtype, placement=placement_of_cache(layer.attention, demand, board))
+            for layer in spec.layers
+            for _ in ("keys", "values")
+        ]
+        found = dram_use(demand, board)
+        assert (found.weights, found.cache) == (after_weights - start, allocated() - after_weights)
+        assert len(weights) + len(caches) > 100
+
+
+LONG = ["--batch", "32", "--context", "131072", "--prefill", "128"]
+CACHE = 2 * 32 * 32 * 8 * 131072 * 128  # values of Llama-3.1-8B's keys and values for 32 users
+
+
+def test_a_cache_of_many_gigabytes_takes_no_host_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    report = checked(capsys, str(CONFIGS / "llama-3.1-8b.json"), *LONG, code=1)
+    assert (report["legal"], report["fits"]) == (True, False)
+    assert CACHE * 1088 // 1024 <= report["dram_bytes_per_chip"]["cache"] < CACHE * 1.07
+    assert report["changes"] == ["context 1024 fits"]
+
+
+def test_one_layer_that_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    """Keys and values of one layer are larger than the board: no operation is tried, and the bytes are right."""
+    report = checked(capsys, str(CONFIGS / "llama-3.1-8b.json"), *LONG, "--kv", "bf16", code=1)
+    assert (report["legal"], report["fits"], report["modes"]) == (None, False, [])
+    assert CACHE * 2 <= report["dram_bytes_per_chip"]["cache"] < CACHE * 2.01
+    assert main(["check", str(CONFIGS / "llama-3.1-8b.json"), "--device", "n150", *LONG, "--kv", "bf16"]) == 1
+    assert "legal: not known (0 operations accepted before memory ran out)" in capsys.readouterr().out
+
+
+def test_one_tensor_that_does_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = json.loads((CONFIGS / "llama-3.1-8b.json").read_text())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**config, "max_position_embeddings": 524288}))
+    report = checked(capsys, str(path), "--batch", "32", "--context", "524288", "--prefill", "128", code=1)
+    assert (report["legal"], report["fits"], report["modes"]) == (None, False, [])
+    assert CACHE * 4 * 1088 // 1024 <= report["dram_bytes_per_chip"]["cache"] < CACHE * 4 * 1.07
+
+
+def test_activations_that_do_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are not all counted, so no change is called enough."""
+    arguments = [str(CONFIGS / "llama-3.1-8b.json"), "--context", "131072", "--prefill", "131072"]
+    report = checked(capsys, *arguments, code=1)
+    assert (report["legal"], report["fits"], report["changes"]) == (None, False, [])
+    assert not report["activations_complete"]
+    assert "Out of Memory" in report["modes"][-1]["refusal"]
+    assert main(["check", *arguments, "--device", "n150"]) == 1
+    assert "fits: no, at least " in capsys.readouterr().out
+
+
+def test_a_refusal_of_ttt_itself_is_not_legal() -> None:
+    """An error that no operation carries, as of a planner that finds no config."""
+    refused = ModeCheck(mode="prefill 128", operations=[], refusal="qkv_matmul: no block size fits")
+    ran_out = replace(
+        refused,
+        operations=[
+            OperationRecord(name="linear", inputs=(), config="", cores=0, l1_bytes=0, error="Out of Memory", fits=False)
+        ],
+    )
+    assert (refused.legal, ran_out.legal, replace(refused, refusal=None).legal) == (False, None, True)
 
 
 @pytest.mark.parametrize(

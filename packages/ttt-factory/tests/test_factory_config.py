@@ -194,7 +194,7 @@ def test_a_key_that_is_left_out_has_the_default_of_transformers() -> None:
             f"config.json: rms_norm_eps is 1{'0' * 99}…, a positive number is wanted.",
         ),
         ({"hidden_size": 10**12}, "config.json: hidden_size is 1000000000000, at most 2,147,483,647 is wanted."),
-        ({"num_hidden_layers": 10**9}, "config.json: num_hidden_layers is 1000000000, at most 10,000 is wanted."),
+        ({"num_hidden_layers": 10**9}, "config.json: num_hidden_layers is 1000000000, at most 1,000 is wanted."),
         (
             {"sliding_windw": 4096},
             "config.json: sliding_windw = 4096 is not understood and could change the result, so it is not passed over. "

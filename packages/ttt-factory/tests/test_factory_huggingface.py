@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ttt_core import CausalLM
+from ttt_core import CausalLM, ShapeError
 from ttt_factory import ModelFactory
 from ttt_generation import PrefillDecodeStrategy
 from ttt_testing import max_difference, pcc, shadow
@@ -165,3 +165,25 @@ def test_ids_on_the_device(mesh: Any, reference: Reference) -> None:
         on_device = ttnn.from_torch(ids.to(torch.int32), dtype=ttnn.uint32, layout=ttnn.ROW_MAJOR_LAYOUT, device=mesh)
         ours, theirs = (values.to_torch(model.prefill_forward(x, logits="all")) for x in (on_device, ids))
     assert torch.equal(ours, theirs)
+
+
+def test_what_a_model_cannot_take(mesh: Any, reference: Reference) -> None:
+    model = ModelFactory.from_pretrained(reference.directory, device=mesh)
+    longest = model.max_context
+    cache = model.allocate_cache(users=1, context=64)
+
+    def ids(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.int64)
+
+    for tokens in (0, longest + 1):
+        with pytest.raises(
+            ShapeError, match=rf"prefill of {tokens} tokens; the model has positions for 1 to {longest}\."
+        ):
+            model.prefill_forward(ids(1, tokens))
+    with pytest.raises(ShapeError, match=r"prefill takes ids \[batch, tokens\], got a tensor \[3\]\."):
+        model.prefill_forward(ids(3))
+    with pytest.raises(ShapeError, match=r"lengths \[4\] for ids \[1, 3\]; one length from 1 to 3 a prompt\."):
+        model.prefill_forward(ids(1, 3), lengths=[4])
+    for position in (-1, 64):
+        with pytest.raises(ShapeError, match=rf"decode at position {position} with a cache for 64 tokens\."):
+            model.decode_forward(ids(1), cache=cache, positions=torch.tensor([position]))

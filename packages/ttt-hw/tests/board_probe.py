@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
 from typing import Any
 
-from ttt_core import DeviceError
+from ttt_core import DeviceError, TttError
 from ttt_hw.catalogue import board, board_of
 from ttt_hw.errors import OutOfMemory, translate
 from ttt_hw.mesh import open_mesh
+from ttt_hw.recorder import record_operations
 
 if multiprocessing.parent_process() is not None:
     sys.modules["torch"] = None  # ttnn imports it where it is installed, which takes seconds
@@ -20,6 +22,32 @@ def empty(mesh: Any, *shape: int) -> Any:
     import ttnn
 
     return ttnn.empty(list(shape), ttnn.bfloat16, ttnn.TILE_LAYOUT, mesh, ttnn.DRAM_MEMORY_CONFIG)
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """What a Recorder makes of a matmul, a sum over chips, a tensor that is too large and a config that ttnn refuses."""
+    import ttnn
+
+    with open_mesh(name, backend="mock") as mesh:
+        record = board_of(mesh)
+        x, w = empty(mesh, 1, 1, 256, 1024), empty(mesh, 1, 1, 1024, 2048)
+        found: dict[str, Any] = {}
+        with record_operations(mesh) as recorder:
+            y = ttnn.linear(x, w, core_grid=ttnn.CoreGrid(x=8, y=8))
+        found["linear"] = recorder.operations, recorder.peak_dram_bytes_per_bank * record.dram_banks
+        del y
+        with record_operations(mesh) as recorder:
+            ttnn.all_reduce(x, cluster_axis=1, topology=ttnn.Topology.Linear)
+        found["all_reduce"] = recorder.operations, recorder.peak_dram_bytes_per_bank * record.dram_banks
+        for what, shape in (("too large", (1, 1, 1024, 2**24)), ("refused", (1, 1, 512, 2048))):
+            other = empty(mesh, *shape) if what == "refused" else w
+            with record_operations(mesh) as recorder, contextlib.suppress(TttError):
+                if what == "refused":
+                    ttnn.linear(x, other)
+                else:
+                    ttnn.repeat(other, [1, 1, 1, shape[-1] // 2048])
+            found[what] = recorder.operations, recorder.peak_dram_bytes_per_bank * record.dram_banks
+        return found
 
 
 def every_shape(name: str) -> dict[tuple[int, int], dict[str, Any]]:

@@ -117,3 +117,22 @@ def test_what_cannot_be_sent_is_refused(probe: Any) -> None:
 def test_an_unknown_device_starts_no_process(probe: Any) -> None:
     with pytest.raises(DeviceError, match=r"Unknown device 't3j': .* Did you mean 't3k'\?"):
         run_in_process(probe.process_id, device="t3j")
+
+
+def test_a_recorder_counts_what_operations_take(probe: Any) -> None:
+    found = run_in_process(probe.recorded, "n300", device="n300")
+    operations, dram = found["linear"]
+    assert [(op.name, op.cores, op.error) for op in operations] == [("linear", 64, None)]
+    assert operations[0].inputs == ("[1, 1, 256, 1024] bfloat16", "[1, 1, 1024, 2048] bfloat16")
+    assert operations[0].l1_bytes > 0
+    output = 256 * 2048 * 2
+    assert output <= dram < output * 1.02
+    operations, dram = found["all_reduce"]
+    part = 256 * 1024 * 2
+    assert dram > 2 * part  # what the chips send each other, besides the sum
+    operations, dram = found["too large"]
+    assert [(op.name, op.fits) for op in operations] == [("repeat", False)]
+    assert dram >= 1024 * 2**24 * 2  # what was asked for in vain
+    operations, dram = found["refused"]
+    assert [(op.name, op.fits, dram) for op in operations] == [("linear", True, 0)]
+    assert "Mismatch: width=1024 height=512" in operations[0].error

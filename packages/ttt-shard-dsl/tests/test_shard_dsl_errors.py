@@ -289,13 +289,54 @@ PLACEMENT = [
         T3K,
     ),
     Case(
-        "1 1 k n@rows@cols",
-        """'n' split over both mesh axes cannot be lowered yet
-  1 1 k n@rows@cols
+        "1 1 k n@cols@rows",
+        """'n' split over all chips goes along the rows of the mesh
+  1 1 k n@cols@rows
                ^^^^
-  allowed: each dim over one mesh axis""",
+  nearest valid: n@rows@cols""",
         (1, 1, 64, 64),
         T3K,
+    ),
+    Case(
+        "1 1 k n@rows@cols",
+        """97 of 'n' does not split evenly over 'rows', which has 2
+  1 1 k n@rows@cols
+          ^^^^
+  nearest valid: n|8@rows@cols""",
+        (1, 1, 64, 97),
+        T3K._replace(mesh=(2, 4)),
+    ),
+    Case(
+        "1 1 s d~core:40 in l1",
+        """blocks of 40 are not whole tiles of 32
+  1 1 s d~core:40 in l1
+          ^^^^
+  nearest valid: d~core:64""",
+        (1, 1, 32, 4096),
+    ),
+    Case(
+        "1 1 s d@core:32 in l1 on 0-0..2-0:contiguous",
+        """128 shards over 3 cores are not as many on each
+  1 1 s d@core:32 in l1 on 0-0..2-0:contiguous
+                           ^^^^^^^^^^^^^^^^^^^
+  allowed: ':contiguous' over a number of cores that divides the shards""",
+        (1, 1, 32, 4096),
+    ),
+    Case(
+        "1 1 s d@core.x in l1 on 1-1..4-2",
+        """2 copies over 'core.y', which no dim is split over, are none that ttnn can keep
+  1 1 s d@core.x in l1 on 1-1..4-2
+                          ^^^^^^^^
+  nearest valid: on 1-1..4-1""",
+        (1, 1, 32, 4096),
+    ),
+    Case(
+        "1 1 k n@bank in dram on 8-0..12-0",
+        """8-0..12-0 leaves the row of 12 banks
+  1 1 k n@bank in dram on 8-0..12-0
+                          ^^^^^^^^^
+  nearest valid: 8-0..11-0""",
+        (1, 1, 32, 4096),
     ),
     Case(
         "1 1 k n@core@cols in l1",
@@ -396,21 +437,39 @@ PLACEMENT = [
     ),
 ]
 
-NOT_YET = [
-    ("1 1 s d~core in l1", "a cyclic split over 'core' cannot be lowered yet"),
-    ("1 1 s d@core.x in l1", "d@core.x cannot be lowered to ttnn yet"),
-    ("1 1 s@core d@core in l1", "s@core and d@core cannot be lowered to ttnn yet"),
-    ("1 1 s d@core.y@core.x in l1", "d@core.y and d@core.x cannot be lowered to ttnn yet"),
-    ("1 1 s@bank d in dram", "s@bank cannot be lowered to ttnn yet"),
-    ("1 b@core.y s@core.x d in l1", "neither of the dims over core.x and core.y is the last"),
+REFUSED = [
+    ("1 1 s d@core.x@bank in l1", "'bank' is in dram but the layout is in l1"),
+    ("1 1 s@core d@core.x in l1", "s@core and d@core.x cannot be lowered to ttnn"),
+    ("1 1 s@core.x d~core.y in l1", "s@core.x and d~core.y cannot be lowered to ttnn"),
+    ("1 1 s@core.y:32@core.x d in l1", "blocks over 'core.y' follow from those over 'core.x'"),
+    ("1 1 s@core d@core:32 in l1 on 0-0..2-1", "4 blocks of 32 but 'core' has 3 left"),
+    ("1 1 s d@core@core in l1", "'core' splits 'd' twice"),
+    ("1 1 s@core d~core in l1", "'core' is dealt both in blocks and in turn"),
+    ("1 1 s d~core:40 in l1", "blocks of 40 are not whole tiles of 32"),
+    ("1 1 s d@core:40 in l1 on 0-0..0-0:contiguous", "blocks of 40 are not whole tiles of 32"),
+    ("1 1 s d~cols", "chips have blocks: 'cols' cannot deal in turn"),
+    ("1 1 s d@cols@rows", "'d' split over all chips goes along the rows of the mesh"),
     ("1 1 (s d)@core in l1", "the group (s d) mixes rows and columns"),
     ("1 1 (s d)@cols", "a group over 'cols' cannot be lowered yet"),
     ("1 1 (s d)|64", "padding of the group (s d) cannot be lowered yet"),
-    ("1 1 s d@core in l1 on 0-0..7-7:contiguous", "':contiguous' cannot be lowered yet"),
-    ("1 1 s d@bank in dram on 0-0..3-0", "a choice of DRAM banks cannot be lowered yet"),
+    (
+        "1 1 s d~core in l1 on 0-0..7-7:contiguous",
+        "'~core' deals shards in turn and ':contiguous' one core's after another's",
+    ),
+    ("1 1 s d@core:32 in l1 on 0-0..0-0,3-3..3-4:contiguous", "4 shards over 3 cores are not as many on each"),
+    (
+        "1 1 s d@core.x in l1 on 0-0..7-7",
+        "8 copies over 'core.y', which no dim is split over, are none that ttnn can keep",
+    ),
+    ("1 1 s d@bank in dram on 9-0..12-0", "9-0..12-0 leaves the row of 12 banks"),
+    ("1 1 s d@bank in dram on 0-0..3-0,3-0..4-0", "3-0..4-0 overlaps 0-0..3-0"),
     ("1 1 s@core.y d@core.x in l1 on 0-0..7-3:col", "':col' orders the axis 'core', not core.x and core.y"),
     ("1 1 s@core.y d@core.x in l1 on 0-0..1-1,4-4..5-5", "core.x and core.y are the sides of one rectangle"),
-    ("a b s@core d in l1", "s@core takes the 2 of dim 1 apart"),
+    (
+        "1 1 s@core.y d@core.x in l1 on 0-0..1-1:contiguous",
+        "':contiguous' deals over one axis, not over core.x and core.y",
+    ),
+    ("a b (c e)@core d in l1", "(c e)@core takes the 2 of dim 1 apart"),
 ]
 
 
@@ -428,9 +487,9 @@ def test_placement(case: Case) -> None:
     assert message(error) == case.message
 
 
-@pytest.mark.parametrize(("text", "reason"), NOT_YET)
-def test_what_cannot_be_lowered_yet_says_so(text: str, reason: str) -> None:
-    shape = (1, 2, 64, 64) if text.startswith("a b") else (1, 1, 64, 64)
+@pytest.mark.parametrize(("text", "reason"), REFUSED)
+def test_what_cannot_be_lowered_says_so(text: str, reason: str) -> None:
+    shape = (1, 2, 3, 64, 64) if text.startswith("a b") else (1, 1, 64, 128)
     with pytest.raises(LayoutError) as error:
         parse(text).place(shape, device=T3K)
     assert error.value.reason == reason

@@ -7,7 +7,7 @@ from math import prod
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from ttt_shard_dsl import CoreRange, Device, Geometry, LayoutError, Placement, parse
+from ttt_shard_dsl import CoreRange, Device, Geometry, LayoutError, Page, Placement, parse
 
 N150 = Device((8, 8), 12, 1_393_312, 1_072_693_184)
 T3K = N150._replace(mesh=(1, 8))
@@ -90,6 +90,65 @@ def test_row_major_shards_fill_aligned_pages() -> None:
 def test_a_group_is_cut_as_one_dim() -> None:
     placed = place("(b h s)@core:96 d in l1", 2, 3, 64, 128)
     assert (placed.shard_shape, placed.num_shards) == ((96, 128), 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "sharding", "shard", "cores"),
+    [
+        ("1 1 s d~core in l1 on 0-0..2-0", "nd", (1, 1, 96, 32), [(0, 0), (1, 0), (2, 0), (0, 0)]),
+        ("1 1 s d~core:64 in l1 on 2-2..5-2", "width", (96, 64), [(2, 2), (3, 2)]),
+        ("1 1 s d@core:32 in l1 on 0-0..1-0:contiguous", "nd", (1, 1, 96, 32), [(0, 0), (0, 0), (1, 0), (1, 0)]),
+        ("1 1 s@core d@core in l1 on 1-1..3-3", "nd", (1, 1, 32, 64), [(1, 1), (2, 1), (3, 1), (1, 2)]),
+        ("1 1 s@core d@core in l1 on 1-1..4-3", "block", (32, 32), [(1 + i % 4, 1 + i // 4) for i in range(12)]),
+        ("1 1 s@core d@core in l1 on 0-0..0-0,2-2..6-5", "nd", (1, 1, 32, 32), [(0, 0), (2, 2), (3, 2), (4, 2)]),
+        ("1 1 s d@core.x in l1", "width", (96, 32), [(0, 0), (1, 0), (2, 0), (3, 0)]),
+        ("1 1 s@core.y d in l1 on 5-1..5-7", "height", (32, 128), [(5, 1), (5, 2), (5, 3)]),
+        ("1 1 s d@core.x@core.y in l1 on 2-2..3-3", "width", (96, 32), [(2, 2), (2, 3), (3, 2), (3, 3)]),
+        ("1 1 s@bank d", "height", (32, 128), [(0, 0), (1, 0), (2, 0)]),
+        ("1 1 s d@bank in dram on 9-0..10-0,4-0..5-0", "width", (96, 32), [(9, 0), (10, 0), (4, 0), (5, 0)]),
+        ("1 1 s d~bank in dram on 9-0..10-0", "nd", (1, 1, 96, 32), [(9, 0), (10, 0), (9, 0), (10, 0)]),
+    ],
+)
+def test_deals(text: str, sharding: str, shard: tuple[int, ...], cores: list[tuple[int, int]]) -> None:
+    placed = place(text, 1, 1, 96, 128)
+    assert (placed.sharding, placed.shard_shape) == (sharding, shard)
+    assert placed.cores[: len(cores)] == cores
+
+
+def test_a_dim_amid_others_is_cut_across_them() -> None:
+    placed = place("b h s@core d in l1", 2, 4, 64, 128)
+    assert (placed.sharding, placed.shard_shape, placed.num_shards) == ("nd", (2, 4, 32, 128), 2)
+    assert place("b@core h@core s d in l1", 2, 4, 64, 128) == place("(b h)@core s d in l1", 2, 4, 64, 128)
+    assert place("b@core.y h s@core.x d in l1", 2, 4, 64, 128).cores == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert place("(b h)~core:3 s~core d in l1 on 0-0..0-1", 2, 4, 64, 128).shard_shape == (3, 32, 128)
+
+
+def test_bytes_are_those_of_the_core_with_most_shards() -> None:
+    placed = place("1 1 s d~core in l1 on 0-0..2-0", 1, 1, 96, 128)
+    assert (placed.shards_per_core, placed.bytes_per_core) == (2, 2 * 3 * 2048)
+
+
+@pytest.mark.parametrize(
+    ("text", "pages"),
+    [
+        ("1 1 s d@core.x in l1", [((0, 0), 0), ((1, 0), 0), ((0, 0), 2048), ((1, 0), 2048)]),
+        ("1 1 s d~core:32 in l1 on 3-3..3-3", [((3, 3), 0), ((3, 3), 4096), ((3, 3), 2048), ((3, 3), 6144)]),
+        ("1 1 s d in dram", [((0, 0), 0), ((1, 0), 0), ((2, 0), 0), ((3, 0), 0)]),
+    ],
+)
+def test_pages(text: str, pages: list[Page]) -> None:
+    assert place(text, 1, 1, 64, 64).pages() == pages
+
+
+def test_rows_are_pages_as_wide_as_a_shard() -> None:
+    pages = place("1 1 s d@core:8 in l1", 1, 1, 2, 20, tiled=False).pages()
+    assert pages == [((0, 0), 0), ((1, 0), 0), ((2, 0), 0), ((0, 0), 16), ((1, 0), 16), ((2, 0), 16)]
+
+
+def test_one_dim_over_all_chips() -> None:
+    placed = place("1 1 k n@rows@cols", 1, 1, 32, 4096, device=GALAXY)
+    assert (placed.chip_shape, placed.mesh_dims, placed.whole_shape((8, 4))) == ((1, 1, 32, 128), (3, 3), placed.shape)
+    assert [index[3].start for index in placed.chip_slices((8, 4))] == [128 * chip for chip in range(32)]
 
 
 def test_equal_placements_are_equal_however_written() -> None:

@@ -11,7 +11,7 @@ from ttt_attention.head_norm import HeadNorm, NoHeadNorm
 from ttt_attention.heads import pack_output, pack_qkv, padded_head_dim, split_heads
 from ttt_attention.rotary import Rotary
 from ttt_attention.spec import AttentionSpec
-from ttt_core import KVCache, Tensor, WeightError
+from ttt_core import KVCache, SpecError, Tensor, WeightError
 from ttt_hw import (
     Array,
     DType,
@@ -33,7 +33,8 @@ class GroupedQueryAttention:
     Shapes: q [H·hd, D], k and v [KV·hd, D], o [D, H·hd] as transformers stores them, biases [rows], head norms [hd];
     forwards as in ttt_core.Attention. Prefill keeps activations in DRAM, decode in L1 with one user's heads on a core.
     Errors: WeightError for a wrong shape or a weight that the spec asks for and that is not given (or the reverse),
-    PlacementError for heads that do not split over the mesh, or if no config fits the device.
+    PlacementError for heads that do not split over the mesh, or if no config fits the device; forwards raise SpecError for a
+    page_table.
     Source: arXiv 1706.03762 eq 1, arXiv 2305.13245; LlamaAttention, Qwen2Attention, Qwen3Attention of transformers.
     """
 
@@ -124,6 +125,7 @@ class GroupedQueryAttention:
     def prefill_forward(
         self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
+        _refuse_pages(page_table)
         spec, tokens = self.spec, x.shape[-2]
         program, kernel = self._attention_for(tokens)
         qkv = ttnn.linear(  # [1, 1, S, (H + 2·KV)·hd]
@@ -171,6 +173,7 @@ class GroupedQueryAttention:
     def decode_forward(
         self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
+        _refuse_pages(page_table)
         spec, users = self.spec, x.shape[-2]
         memory = self._decode_memory
         qkv = ttnn.linear(  # [1, 1, B, (H + 2·KV)·hd]
@@ -247,6 +250,14 @@ class GroupedQueryAttention:
             config = plan_prefill_attention(tokens, self._board.chip)
             self._prefill_attention[tokens] = config.to_ttnn(), config.kernel.to_ttnn()
         return self._prefill_attention[tokens]
+
+
+def _refuse_pages(page_table: Tensor | None) -> None:
+    if page_table is not None:
+        raise SpecError(
+            "GroupedQueryAttention was given a page_table, and reads contiguous caches only: without it the values would be "
+            "those of other tokens. Leave it out, and allocate the cache with allocate_cache."
+        )
 
 
 def _agree(wanted: bool, given: tuple[object, ...], field: str, names: str) -> None:

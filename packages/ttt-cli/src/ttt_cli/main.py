@@ -12,7 +12,8 @@ from cyclopts import App, CycloptsError, UnknownCommandError
 from ttt_core import TttError
 
 GROUP = "ttt.commands"
-INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 + the signal that ends other programs then: SIGINT, SIGPIPE
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+PIPE_CLOSED = 1  # as rich has it, which ends the process itself where it does the printing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -43,4 +43,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ttt_factory' has no attribute {name!r}")
-    return getattr(import_module(f"ttt_factory.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"ttt_factory.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

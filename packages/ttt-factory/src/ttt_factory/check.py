@@ -8,28 +8,40 @@ from typing import Any
 
 import numpy as np
 
+from ttt_attention import AttentionSpec, ContiguousKVCache
 from ttt_core import KVCache, SpecError, TttError
 from ttt_factory.factory import ModelFactory
-from ttt_factory.memory import Demand, DramUse, dram_use, remedies
-from ttt_hw import Board, OperationRecord, OutOfMemory, board_of, record_operations
+from ttt_factory.memory import Demand, DramUse, dram_use, placement_of_cache, remedies
+from ttt_hw import Board, OperationRecord, OutOfMemory, allocate, board_of, record_operations, translate
 from ttt_patterns import DecoderModel
+from ttt_shard_dsl import LayoutError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModeCheck:
-    """The operations of one forward over the model's distinct layers; `refusal` is what ttnn did not accept."""
+    """The operations of one forward over the model's distinct layers; `refusal` is what ended it early."""
 
     mode: str
     operations: list[OperationRecord]
     refusal: str | None
 
+    @property
+    def legal(self) -> bool | None:
+        """None: memory ran out before all operations had been tried."""
+        if self.refusal is None:
+            return True
+        ran_out = bool(self.operations) and not self.operations[-1].fits
+        return None if ran_out else False
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckReport:
-    """`legal`: ttnn accepted every operation. `fits`: DRAM and L1 suffice. Either may hold without the other."""
+    """`legal`: ttnn accepted every operation; None where memory ran out before all had been tried, and none was refused.
+    `fits`: DRAM and L1 suffice. Without any mode not even one layer of each kind fits.
+    """
 
     device: str
-    chips: int
+    mesh: tuple[int, int]
     num_layers: int
     distinct_layers: int
     demand: Demand
@@ -39,20 +51,29 @@ class CheckReport:
     changes: list[str] = field(default_factory=list)
 
     @property
-    def legal(self) -> bool:
-        return all(
-            operation.error is None or not operation.fits for mode in self.modes for operation in mode.operations
-        )
+    def legal(self) -> bool | None:
+        found = {mode.legal for mode in self.modes}
+        if False in found:
+            return False
+        return True if found == {True} else None
 
     @property
     def fits(self) -> bool:
-        return self.dram.fits and all(operation.fits for mode in self.modes for operation in mode.operations)
+        loaded = bool(self.modes)
+        return loaded and self.dram.fits and all(operation.fits for mode in self.modes for operation in mode.operations)
+
+    @property
+    def activations_complete(self) -> bool:
+        """Whether every mode came to its end; else its activations, and the total, are more than is reported."""
+        return bool(self.modes) and all(mode.refusal is None for mode in self.modes)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": 1,
             "device": self.device,
-            "chips": self.chips,
+            "chips": self.mesh[0] * self.mesh[1],
+            "tensor_parallel": self.mesh[1],
+            "data_parallel": self.mesh[0],
             "backend": "mock",
             "values": "none",
             "layers": self.num_layers,
@@ -68,6 +89,7 @@ class CheckReport:
                 **{name: getattr(self.dram, name) for name in ("weights", "cache", "activations", "total", "capacity")},
                 "missing": self.dram.missing,
             },
+            "activations_complete": self.activations_complete,
             "changes": self.changes,
             "modes": [asdict(mode) for mode in self.modes],
         }
@@ -107,9 +129,9 @@ def check(
         )
         for weight in model.weights:
             weight.tensor  # noqa: B018  (allocates)
-        cache = model.allocate_cache(users=demand.users, context=demand.context)
-    except OutOfMemory:
-        pass  # not even one layer of each kind fits; the sum of bytes below says by how much
+        cache = [_cache(layer.attention, demand, mesh) for layer in distinct]
+    except (RuntimeError, LayoutError) as error:
+        _raise_unless_memory(error)  # the sum of bytes below says by how much it does not fit
     else:
         for name, forward in _forwards(model, cache, demand, prefill):
             step(name)
@@ -119,17 +141,35 @@ def check(
             peak = max(peak, recorder.peak_dram_bytes_per_bank)
     activations = peak * board.dram_banks
     dram = dram_use(demand, board, activations=activations)
+    # Half-counted activations would let a change seem enough that is not.
+    helpful = not dram.fits and all(mode.refusal is None for mode in modes)
     return CheckReport(
         device=board.name,
-        chips=board.num_chips,
+        mesh=board.mesh,
         num_layers=len(spec.layers),
         distinct_layers=len(distinct),
         demand=demand,
         prefill=tuple(prefill),
         modes=modes,
         dram=dram,
-        changes=[] if dram.fits else remedies(demand, board, activations=activations),
+        changes=remedies(demand, board, activations=activations, least_context=max(prefill)) if helpful else [],
     )
+
+
+def _cache(attention: AttentionSpec, demand: Demand, mesh: Any) -> ContiguousKVCache:
+    """Without the zeros that a cache begins with: the host would have to hold as many."""
+    placement = placement_of_cache(attention, demand, board_of(mesh))
+    keys, values = (allocate(mesh, dtype=demand.cache_dtype, placement=placement) for _ in range(2))
+    return ContiguousKVCache(keys, values)
+
+
+def _raise_unless_memory(error: RuntimeError | LayoutError) -> None:
+    """Let pass that one tensor is larger than the DRAM, or is one too many. Other layouts `validate` has seen."""
+    if isinstance(error, LayoutError):
+        return
+    refusal = translate(error, where="ttt check")
+    if not isinstance(refusal, OutOfMemory):
+        raise refusal from error
 
 
 def _forwards(

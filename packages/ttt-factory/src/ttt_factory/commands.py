@@ -57,6 +57,7 @@ def check(
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
     from rich.console import Console
 
+    from ttt_attention import MAX_USERS
     from ttt_factory.check import check as run, validate
     from ttt_factory.huggingface import read_config, read_json, spec_of_config
     from ttt_factory.memory import Demand
@@ -65,8 +66,8 @@ def check(
 
     record = board(device)
     lengths = _lengths(prefill)
-    if batch < 1 or batch > 32:
-        raise SpecError(f"--batch {batch}; 1 to 32 users can decode together.")
+    if not 1 <= batch <= MAX_USERS:
+        raise SpecError(f"--batch {batch}; 1 to {MAX_USERS} users can decode together.")
     if context < 1:
         raise SpecError(f"--context {context}; give at least 1 token.")
     demand = Demand(

@@ -23,7 +23,7 @@ ROPE_TYPES = ("default", "llama3")
 LAYER_TYPES = ("full_attention", "sliding_attention")
 ROPE_KEYS = ("rope_theta", "rope_type", "type")
 LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-MAX_LAYERS = 10_000  # blocks are built one by one: more is a slip of the pen that would keep a machine busy for hours
+MAX_LAYERS = 1_000  # blocks are built one by one: more is a slip that would keep a machine busy for minutes
 
 Number = TypeVar("Number", int, float)
 

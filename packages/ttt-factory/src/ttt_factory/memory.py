@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ttt_attention import cache_placement
+from ttt_attention import AttentionSpec, cache_placement
 from ttt_core import TttError
 from ttt_factory.factory import ModelFactory
 from ttt_factory.spec import ModelSpec
 from ttt_hw import BOARDS, Board, DType, short_name
-from ttt_shard_dsl import TILE, LayoutError
+from ttt_shard_dsl import TILE, LayoutError, Placement
 from ttt_weights import LazyWeight
 
 DTYPES: tuple[DType, ...] = ("bfloat16", "bfloat8_b", "bfloat4_b")  # of weights, from fine to coarse
@@ -50,22 +51,27 @@ class DramUse:
         return max(0, self.total - self.capacity)
 
 
+def placement_of_cache(attention: AttentionSpec, demand: Demand, board: Board) -> Placement:
+    """Where the keys of a layer lie, and likewise the values, for all users and the context in whole tiles.
+
+    Errors: LayoutError where they alone are more than the board's DRAM.
+    """
+    context = -(-demand.context // TILE) * TILE
+    return cache_placement(attention, users=demand.users, context=context, device=board, dtype=demand.cache_dtype)
+
+
 def dram_use(demand: Demand, board: Board, *, activations: int = 0) -> DramUse:
     """Weights and KV cache of a model on each chip of `board`, beside `activations` bytes.
 
     Errors: PlacementError where the model does not split over the board's chips.
     """
-    spec = demand.spec
-    model = ModelFactory.from_spec(spec, device=board, weight_dtype=demand.weight_dtype, cache_dtype=demand.cache_dtype)
-    weights = sum(weight.placement.bytes_per_bank for weight in model.weights if isinstance(weight, LazyWeight))
-    context = -(-demand.context // TILE) * TILE
-    cache = sum(
-        2
-        * cache_placement(
-            layer.attention, users=demand.users, context=context, device=board, dtype=demand.cache_dtype
-        ).bytes_per_bank
-        for layer in spec.layers
+    # Banks without an end, for a tensor that alone is too large has its bytes too.
+    endless = replace(board, chip=replace(board.chip, dram_bytes_per_bank=sys.maxsize))
+    model = ModelFactory.from_spec(
+        demand.spec, device=endless, weight_dtype=demand.weight_dtype, cache_dtype=demand.cache_dtype
     )
+    weights = sum(weight.placement.bytes_per_bank for weight in model.weights if isinstance(weight, LazyWeight))
+    cache = sum(2 * placement_of_cache(layer.attention, demand, endless).bytes_per_bank for layer in demand.spec.layers)
     banks = board.dram_banks
     return DramUse(
         weights=weights * banks,
@@ -75,10 +81,14 @@ def dram_use(demand: Demand, board: Board, *, activations: int = 0) -> DramUse:
     )
 
 
-def remedies(demand: Demand, board: Board, *, activations: int = 0) -> list[str]:
-    """Single changes that make a demand fit, in words, the mildest of each kind; the last is the smallest board that holds it."""
+def remedies(demand: Demand, board: Board, *, activations: int = 0, least_context: int = TILE) -> list[str]:
+    """Single changes that make a demand fit, in words, the mildest of each kind; the last is the smallest board that holds it.
+
+    `activations` count as they are here; on another board they may differ by what its collectives take. Contexts stay at
+    `least_context` or above.
+    """
     found = []
-    for kind in _changes(demand, board):
+    for kind in _changes(demand, board, least_context):
         for words, changed, other in kind:
             if _fits(changed, other, activations):
                 found.append(f"{words} fits")
@@ -86,14 +96,17 @@ def remedies(demand: Demand, board: Board, *, activations: int = 0) -> list[str]
     return found
 
 
-def _changes(demand: Demand, board: Board) -> Iterator[list[tuple[str, Demand, Board]]]:
+def _changes(demand: Demand, board: Board, least_context: int) -> Iterator[list[tuple[str, Demand, Board]]]:
     """Changes by kind, mildest first."""
     coarser = DTYPES[DTYPES.index(demand.weight_dtype) + 1 :]
     yield [(short_name(dtype), replace(demand, weight_dtype=dtype), board) for dtype in coarser]
     if demand.cache_dtype != "bfloat8_b":
         yield [("KV cache bfp8", replace(demand, cache_dtype="bfloat8_b"), board)]
     yield [(f"batch {users}", replace(demand, users=users), board) for users in _halves(demand.users, 1)]
-    yield [(f"context {context}", replace(demand, context=context), board) for context in _halves(demand.context, TILE)]
+    yield [
+        (f"context {context}", replace(demand, context=context), board)
+        for context in _halves(demand.context, least_context)
+    ]
     boards = sorted(
         BOARDS.values(), key=lambda record: record.num_chips * record.dram_banks * record.dram_bytes_per_bank
     )
@@ -108,5 +121,5 @@ def _halves(value: int, least: int) -> Iterator[int]:
 def _fits(demand: Demand, board: Board, activations: int) -> bool:
     try:
         return dram_use(demand, board, activations=activations).fits
-    except (TttError, LayoutError):  # does not split over that board's chips, or one tensor alone is too large
+    except (TttError, LayoutError):  # does not split over that board's chips
         return False

@@ -28,20 +28,32 @@ def print_report(report: CheckReport) -> None:
         console.print(_operations(mode))
     demand = report.demand
     console.print(
-        f"{report.device}, {report.chips} chip{'s' * (report.chips > 1)}; {report.num_layers} layers, "
-        f"{report.distinct_layers} distinct; batch {demand.users}, context {demand.context}, "
-        f"weights {short_name(demand.weight_dtype)}, KV cache {short_name(demand.cache_dtype)}",
+        f"{report.device}, {_chips(report.mesh)}; {report.num_layers} layers, {report.distinct_layers} distinct; "
+        f"batch {demand.users}, context {demand.context}, weights {short_name(demand.weight_dtype)}, "
+        f"KV cache {short_name(demand.cache_dtype)}",
         soft_wrap=True,
     )
     console.print(_memory(report))
-    operations = sum(len(mode.operations) for mode in report.modes)
-    console.print(
-        f"legal: {_verdict(report.legal)} ({operations} operations accepted)" if report.legal else "legal: [red]no[/]"
-    )
+    console.print(_legality(report), soft_wrap=True)
     for mode in report.modes:
         if mode.refusal is not None:
             console.print(f"  {mode.mode}: {mode.refusal}", soft_wrap=True)
     console.print(f"fits: {_verdict(report.fits)}{_shortage(report)}", soft_wrap=True)
+
+
+def _chips(mesh: tuple[int, int]) -> str:
+    rows, columns = mesh
+    if rows * columns == 1:
+        return "1 chip"
+    copies = f", {rows} rows of equal copies" if rows > 1 else ""
+    return f"{rows * columns} chips, the model split over {columns}{copies}"
+
+
+def _legality(report: CheckReport) -> str:
+    accepted = sum(operation.error is None for mode in report.modes for operation in mode.operations)
+    if report.legal is None:
+        return f"legal: [yellow]not known[/] ({accepted} operations accepted before memory ran out)"
+    return f"legal: {_verdict(report.legal)}" + (f" ({accepted} operations accepted)" if report.legal else "")
 
 
 def _verdict(holds: bool) -> str:
@@ -51,6 +63,11 @@ def _verdict(holds: bool) -> str:
 def _shortage(report: CheckReport) -> str:
     if report.dram.fits:
         return ""
+    if any(mode.refusal is not None for mode in report.modes):
+        return (
+            f", at least {report.dram.missing:,} bytes of DRAM too many on each chip: memory ran out before all activations "
+            "were counted. Shorten --prefill, --context or --batch until they are; then changes that help can be named."
+        )
     changes = "; ".join(report.changes) or "no single change of precision, batch, context or board makes it fit"
     return f", {report.dram.missing:,} bytes of DRAM too many on each chip. What would help: {changes}."
 

@@ -67,9 +67,23 @@ def plan_reshard(rule: str, device: Board) -> Callable[[Any], Any]:
 
 
 def reshard_steps(rule: str, mesh: tuple[int, int]) -> tuple[Step, ...]:
-    """The steps of `plan_reshard`."""
+    """The steps of `plan_reshard`: sums, then joins.
+
+    Of a dim that both axes split the inner axis comes first: its chips hold parts that are neighbours.
+    """
     source, target = parse_rule(rule)
-    steps: list[Step] = []
+    labels = [[dim.label for dim in spec.dims] for spec in (source, target)]
+    if labels[0] != labels[1] or (source.memory, source.cores, source.dtype) != (
+        target.memory,
+        target.cores,
+        target.dtype,
+    ):
+        raise PlacementError(
+            f"The two sides of the rule {rule!r} differ in more than what chips hold; so far a rule keeps dims, memory, cores "
+            "and dtype. Write them alike, and do the rest with an op of its own."
+        )
+    sums: list[Step] = []
+    joins: list[tuple[int, Step]] = []
     for axis, (name, chips) in enumerate(zip(MESH_AXES, mesh, strict=True)):
         before, after = _use(source, name), _use(target, name)
         if before == after or chips == 1:
@@ -79,8 +93,17 @@ def reshard_steps(rule: str, mesh: tuple[int, int]) -> tuple[Step, ...]:
                 f"The rule {rule!r} ends with {name!r} in use on a mesh {mesh[0]}×{mesh[1]}; so far a rule can sum over an "
                 "axis or join along it. Let the right side be whole on every chip."
             )
-        steps.append(AllReduce(axis=axis) if before == "pending" else AllGather(axis=axis, dim=int(before or 0)))
-    return tuple(steps)
+        if not isinstance(before, int):
+            sums.append(AllReduce(axis=axis))
+            continue
+        places = source.dims[before].places
+        depth = next(depth for depth, place in enumerate(places) if str(place.axis) == name)
+        if places[depth].cyclic:
+            raise PlacementError(
+                f"The rule {rule!r} joins a dim that is dealt out in turns (~{name}); so far a rule joins blocks. Use @{name}."
+            )
+        joins.append((depth, AllGather(axis=axis, dim=before)))
+    return (*sums, *(step for _, step in sorted(joins, key=lambda join: join[0], reverse=True)))
 
 
 def _use(spec: Spec, axis: str) -> int | str | None:

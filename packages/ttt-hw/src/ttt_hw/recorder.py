@@ -10,11 +10,13 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from ttt_hw.errors import OutOfMemory, translate
 
 _RANGE = re.compile(r"\[(\d+)-(\d+) - (\d+)-(\d+)\]")
+_DRAM_SIGNS = {"buffer_allocate": 1, "buffer_deallocate": -1}
 _BUFFERS = ("circular_buffer_allocate", "dataflow_buffer_allocate")
 # Operations that move or describe data without a program on the device.
 _SILENT = frozenset(
@@ -37,7 +39,10 @@ class OperationRecord:
 
 
 class Recorder:
-    """The operations of a context in order, and the most DRAM that a bank held beyond what it held at the start."""
+    """The operations of a context in order, and the most DRAM that a bank held beyond what it held at the start.
+
+    The most includes what an operation allocates and frees again, as collectives do, and what one asked for in vain.
+    """
 
     def __init__(self, mesh: Any) -> None:
         self.operations: list[OperationRecord] = []
@@ -51,25 +56,28 @@ class Recorder:
         if self._depth or name in _SILENT:
             return run(operation, *args, **kwargs)
         self._depth += 1
+        before = self._dram() - self._start
         try:
             output = run(operation, *args, **kwargs)
-            self.peak_dram_bytes_per_bank = max(self.peak_dram_bytes_per_bank, self._dram() - self._start)
-            cores, l1_bytes = self._account(operation, run, args, kwargs)
+            self._note(self._dram() - self._start)
+            cores, l1_bytes, dram_bytes = self._account(operation, run, args, kwargs)
+            self._note(before + dram_bytes)
             self.operations.append(_record(name, args, kwargs, cores=cores, l1_bytes=l1_bytes))
             return output
         except RuntimeError as error:
             refusal = translate(error, where=name)
-            memory = isinstance(refusal, OutOfMemory)
-            self.operations.append(
-                _record(name, args, kwargs, cores=0, l1_bytes=0, error=str(refusal), fits=not memory)
-            )
+            if isinstance(refusal, OutOfMemory) and refusal.memory == "DRAM":
+                self._note(before + refusal.wanted)
+            fits = not isinstance(refusal, OutOfMemory)
+            self.operations.append(_record(name, args, kwargs, cores=0, l1_bytes=0, error=str(refusal), fits=fits))
             raise refusal from error
         finally:
             self._depth -= 1
 
     def _account(
         self, operation: Any, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, int]:
+        """Cores, bytes of L1 on the fullest of them, and the most bytes of DRAM that it held at a time in a bank."""
         import ttnn
 
         capture = (
@@ -88,7 +96,12 @@ class Recorder:
             for x in range(x0, x1 + 1)
             for y in range(y0, y1 + 1)
         }
-        return len(cores), int(ttnn.graph.extract_resource_usage_per_core(graph).peak_total)
+        banks = ttnn.get_memory_view(self._mesh, ttnn.BufferType.DRAM).num_banks
+        l1_bytes = int(ttnn.graph.extract_resource_usage_per_core(graph).peak_total)
+        return len(cores), l1_bytes, -(-_peak_dram(graph) // banks)
+
+    def _note(self, dram_bytes_per_bank: int) -> None:
+        self.peak_dram_bytes_per_bank = max(self.peak_dram_bytes_per_bank, dram_bytes_per_bank)
 
     def _dram(self) -> int:
         import ttnn
@@ -113,6 +126,16 @@ def record_operations(mesh: Any) -> Iterator[Recorder]:
         yield recorder
     finally:
         kind.__call__ = run
+
+
+def _peak_dram(graph: Any) -> int:
+    """The most bytes of DRAM on a chip at a time, beside what was there before."""
+    steps = (
+        _DRAM_SIGNS[node["node_type"]] * int(node["params"]["size"])
+        for node in graph
+        if node["node_type"] in _DRAM_SIGNS and node["params"]["type"] == "DRAM"
+    )
+    return max(accumulate(steps, initial=0))
 
 
 def _record(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], **found: Any) -> OperationRecord:

@@ -60,7 +60,7 @@ class DecoderModel:
         """ids [B, S] (a torch, NumPy or ttnn tensor) → [1, 1, B, V] of each prompt's last token, or [B, 1, S, V] of all.
 
         `lengths` are the prompts' own lengths, S by default; rows of "all" beyond a prompt's length mean nothing.
-        Errors: ShapeError for ids that are not [B, S], or lengths outside 1 … S.
+        Errors: ShapeError for ids that are not [B, S], more tokens than the model has positions, or lengths outside 1 … S.
         """
         prompts, tokens = self._prompts(ids)
         lengths = [tokens] * len(prompts) if lengths is None else list(lengths)
@@ -79,7 +79,12 @@ class DecoderModel:
         return self.head.decode_forward(self.final_norm.decode_forward(_concat(last, dim=2)))
 
     def decode_forward(self, ids: Any, /, *, cache: Sequence[KVCache], positions: Any) -> Tensor:
-        """ids [B] at positions [B] → logits [1, 1, B, V]; each may be on the host or on the device ([1, B] uint32, [B] int32)."""
+        """ids [B] at positions [B] → logits [1, 1, B, V]; each may be on the host or on the device ([1, B] uint32, [B] int32).
+
+        Errors: ShapeError for positions on the host that the cache does not have; those on the device are not read.
+        """
+        if not isinstance(positions, ttnn.Tensor):
+            _check_positions(positions, cache)
         ids = self._to_device(ids, "uint32", (1, -1))
         positions = self._to_device(positions, "int32", (-1,))
         x = self.embedding.decode_forward(ids)
@@ -103,6 +108,10 @@ class DecoderModel:
         if len(ids.shape) != 2:
             raise ShapeError(f"prefill takes ids [batch, tokens], got a tensor {list(ids.shape)}.")
         batch, tokens = ids.shape
+        if not 1 <= tokens <= self.max_context:
+            raise ShapeError(
+                f"prefill of {tokens} tokens; the model has positions for 1 to {self.max_context}. Shorten the prompts."
+            )
         padding = -tokens % ttnn.TILE_SIZE
         if isinstance(ids, ttnn.Tensor):
             padded = ttnn.pad(ids, [(0, 0), (0, padding)], 0)
@@ -115,6 +124,14 @@ class DecoderModel:
             return values
         array = np.asarray(values).reshape(shape).astype(dtype)
         return upload(array, self._device, dtype=dtype, layout="row_major")
+
+
+def _check_positions(positions: Any, cache: Sequence[KVCache]) -> None:
+    context = min(layer.keys.shape[-2] for layer in cache)
+    if outside := [position for position in np.asarray(positions).flatten().tolist() if not 0 <= position < context]:
+        raise ShapeError(
+            f"decode at position {outside[0]} with a cache for {context} tokens. Allocate it for as many as will be decoded."
+        )
 
 
 def _slice_rows(x: Tensor, start: int, stop: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import lcm
+from math import lcm, prod
 from typing import NamedTuple, NoReturn
 
 from ttt_shard_dsl.dtypes import TILE
@@ -13,7 +13,7 @@ from ttt_shard_dsl.tree import Dim, Place, Spec
 
 MESH_AXES = ("rows", "cols")
 LOCAL_AXES = ("core", "core.x", "core.y", "bank")
-LOWERED = "allowed: one dim @core, or one @core.y and one @core.x, or the last dim @bank; @rows and @cols besides"
+LOWERED = "allowed: dims @core or ~core; or one @core.y and one @core.x; or dims @bank or ~bank; @rows, @cols besides"
 
 
 def fail(spec: Spec, path: Path, reason: str, choices: str = "") -> NoReturn:
@@ -95,8 +95,8 @@ def resolve_extents(spec: Spec, shape: Sequence[int], mesh: tuple[int, int], til
                 fail(spec, path, f"a group over '{axis}' cannot be lowered yet", "allowed: one dim over a mesh axis")
             else:
                 _split_over_mesh(spec, path, dim, place, chip, first, mesh, mesh_dims)
-            if place.cyclic:
-                fail(spec, path, f"a cyclic split over '{axis}' cannot be lowered yet", f"nearest valid: @{axis}")
+            if place.cyclic and axis in MESH_AXES:
+                fail(spec, path, f"chips have blocks: '{axis}' cannot deal in turn", f"nearest valid: @{axis}")
 
     for number, axis_ in enumerate(spec.pending):
         axis = str(axis_)
@@ -132,17 +132,15 @@ def _split_over_mesh(
     which = MESH_AXES.index(axis)
     if mesh_dims[which] is not None:
         fail(spec, path, f"'{axis}' splits two dims", "allowed: each mesh axis once")
-    if entry in mesh_dims:
-        fail(
-            spec,
-            path,
-            f"'{dim.label}' split over both mesh axes cannot be lowered yet",
-            "allowed: each dim over one mesh axis",
-        )
+    if entry in mesh_dims and axis == "rows":
+        reason = f"'{dim.label}' split over all chips goes along the rows of the mesh"
+        fail(spec, path, reason, f"nearest valid: {dim.label}@rows@cols")
     mesh_dims[which] = entry
     size, chips = chip[entry], mesh[which]
     if size % chips:
-        even = dim._replace(pad=lcm(chips, dim.pad or 1), places=tuple(p._replace(block=None) for p in dim.places))
+        over = (str(place.axis) for place in dim.places)
+        parts = prod(mesh[MESH_AXES.index(name)] for name in over if name in MESH_AXES)
+        even = dim._replace(pad=lcm(parts, dim.pad or 1), places=tuple(p._replace(block=None) for p in dim.places))
         fail(
             spec,
             path,

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ttt_shard_dsl.errors import LayoutError, nearest
 from ttt_shard_dsl.parser import parse, parse_rule
@@ -22,6 +21,8 @@ T = TypeVar("T")
 
 def to_json(tree: Spec | Rule, *, indent: int | None = None) -> str:
     """The JSON text of a layout or rule; equal trees have equal texts."""
+    import json  # not when the package is imported: it takes long
+
     return json.dumps(to_data(tree), indent=indent, ensure_ascii=False)
 
 
@@ -30,6 +31,8 @@ def from_json(text: str) -> Spec | Rule:
 
     Errors: `LayoutError` for what is no JSON, another schema, an unknown key, a wrong type, or a tree without a text.
     """
+    import json
+
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
@@ -183,16 +186,24 @@ def _list(read: Callable[[object, str], T]) -> Callable[[object, str], list[T]]:
 
 
 def _text(data: object, where: str) -> str:
-    return data if isinstance(data, str) else _fail(where, data, "a text")
+    if not isinstance(data, str):
+        _fail(where, data, "a text")
+    return data
 
 
 def _integer(data: object, where: str) -> int:
-    return data if isinstance(data, int) and not isinstance(data, bool) else _fail(where, data, "an integer")
+    if not isinstance(data, int) or isinstance(data, bool):
+        _fail(where, data, "an integer")
+    return data
 
 
 def _boolean(data: object, where: str) -> bool:
-    return data if isinstance(data, bool) else _fail(where, data, "true or false")
+    if not isinstance(data, bool):
+        _fail(where, data, "true or false")
+    return data
 
 
-def _fail(where: str, data: object, wanted: str) -> Any:
+def _fail(where: str, data: object, wanted: str) -> NoReturn:
+    import json
+
     raise LayoutError(f"{where} is {json.dumps(data, default=str)}", choices=f"allowed: {wanted}")

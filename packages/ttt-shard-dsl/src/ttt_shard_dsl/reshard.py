@@ -1,8 +1,8 @@
 """From one layout of a tensor to another: the collectives and on-chip moves, the bytes of each on a link, the ttnn calls.
 
 Between chips the plan is a cheapest way through the states of the mesh axes: whole, a sum that is pending, or the dim that the
-axis splits. On a chip it is one conversion. Collectives other than a sum work on interleaved tensors: a sharded source is
-converted first.
+axis splits. On a chip it is one conversion. Collectives work on interleaved tensors, and a sharded source is converted first;
+only a sum over chips is made where width shards lie in L1.
 """
 
 from __future__ import annotations
@@ -198,14 +198,17 @@ def _steps(
         at = step.after
         yield step
 
-    sums_only = all(move.kind == "all_reduce" for move in moves)
+    # ttnn sums where the tensor lies, but cuts the last dim meanwhile: shards of whole rows would not fit
+    in_place = source.sharding == "interleaved" or (source.sharding == "width" and source.memory == "l1")
+    sums_only = in_place and all(move.kind == "all_reduce" for move in moves)
     if moves and not sums_only:
         stage = _stage(rule.source, moves[0].before, source)
         if at.sharding != "interleaved":
             spec = stage._replace(memory=at.memory)
             after = _roomy(spec, place)
             spec = spec._replace(memory=after.memory)
-            kind: Kind = "sharded_to_interleaved" if at.memory == "l1" else "to_memory_config"
+            legacy = at.memory == "l1" and at.sharding != "nd"
+            kind: Kind = "sharded_to_interleaved" if legacy else "to_memory_config"
             yield _on_chip(kind, after, ("memory_config", Target(spec, after)))
             at = after
     for number, move in enumerate(moves):
@@ -248,7 +251,7 @@ def _collective(move: _Move, after: Target, moved: bool, mesh: tuple[int, int], 
     if moved:
         arguments["memory_config"] = after
     function = "experimental.all_to_all_async_generic" if move.kind == "all_to_all" else move.kind
-    ring, line = (link_bytes(move.kind, move.size, chips, each) for each in ("ring", "line"))
+    ring, line = link_bytes(move.kind, move.size, chips, "ring"), link_bytes(move.kind, move.size, chips, "line")
     call = Call(function, tuple(arguments.items()))
     return Step(move.kind, MESH_AXES[move.axis], ring, line, call, after.placement)
 
@@ -257,6 +260,8 @@ def _convert(at: Placement, target: Target) -> Step:
     """The move between two layouts of the same part of a tensor on a chip."""
     goal = target.placement
     before, after = at.sharding != "interleaved", goal.sharding != "interleaved"
+    if "nd" in (at.sharding, goal.sharding):
+        return _on_chip("to_memory_config", goal, ("memory_config", target))
     if at.memory == goal.memory == "l1" and before and after:
         return _on_chip("reshard", goal, ("output_memory_config", target))
     if goal.memory == "l1" and after and not before:
@@ -317,21 +322,19 @@ def _state(placement: Placement, mesh: tuple[int, int]) -> State:
     return uses[0], uses[1]
 
 
-def _route(
-    rule: Rule, source: Placement, target: Placement, mesh: tuple[int, int], topology: Topology
-) -> list[_Move]:
+def _route(rule: Rule, source: Placement, target: Placement, mesh: tuple[int, int], topology: Topology) -> list[_Move]:
     """The moves with the fewest bytes on a link, and of those the fewest moves (Dijkstra over the uses of the axes)."""
     start, goal = _state(source, mesh), _state(target, mesh)
-    for axis, before, after in zip(MESH_AXES, start, goal, strict=True):
-        if after == "pending" != before:
+    for name, old, new in zip(MESH_AXES, start, goal, strict=True):
+        if new == "pending" != old:
             raise LayoutError(
-                f"the sum over '{axis}' is pending in the target only",
+                f"the sum over '{name}' is pending in the target only",
                 str(rule),
                 choices="allowed: a sum that the source has pending too",
             )
     narrow = source.tiled and TILE_BYTES[target.dtype] < TILE_BYTES[source.dtype] and not source.pending
     dtype = target.dtype if narrow else source.dtype
-    whole = _whole(source, mesh)
+    whole = source.whole_shape(mesh)
     order = count()
     queue: list[tuple[int, int, int, State, list[_Move]]] = [(0, 0, next(order), start, [])]
     seen: set[State] = set()
@@ -347,12 +350,19 @@ def _route(
             for use in (None, *range(len(whole))):
                 kind = _kind(state[axis], use)
                 after: State = (use, state[1]) if axis == 0 else (state[0], use)
-                if kind is None or mesh[axis] == 1 or not _is_even(whole, after, mesh):
+                if (
+                    kind is None
+                    or mesh[axis] == 1
+                    or not _is_even(whole, after, mesh)
+                    or not _is_minor(axis, state, after)
+                ):
                     continue
                 step = link_bytes(kind, size, mesh[axis], topology)
                 move = _Move(kind, axis, state, after, size)
                 heappush(queue, (cost + step, moves + 1, next(order), after, [*path, move]))
-    raise LayoutError("no collectives lead from the source to the target", str(rule), choices="allowed: other mesh axes")
+    raise LayoutError(
+        "no collectives lead from the source to the target", str(rule), choices="allowed: other mesh axes"
+    )
 
 
 def _kind(before: Use, after: Use) -> Kind | None:
@@ -366,20 +376,15 @@ def _kind(before: Use, after: Use) -> Kind | None:
 
 
 def _is_even(whole: tuple[int, ...], state: State, mesh: tuple[int, int]) -> bool:
-    """Whether each split is even, and no dim split by both axes: their order would be lost between two moves."""
     rows, cols = state
     if isinstance(rows, int) and rows == cols:
-        return False
+        return whole[rows] % (mesh[0] * mesh[1]) == 0
     return all(whole[use] % chips == 0 for use, chips in zip(state, mesh, strict=True) if isinstance(use, int))
 
 
-def _whole(placement: Placement, mesh: tuple[int, int]) -> tuple[int, ...]:
-    """The shape of the tensor with the padding of the text."""
-    whole = list(placement.chip_shape)
-    for dim, chips in zip(placement.mesh_dims, mesh, strict=True):
-        if dim is not None:
-            whole[dim] *= chips
-    return tuple(whole)
+def _is_minor(axis: int, *states: State) -> bool:
+    """Whether an axis may move: of a dim that both axes split, a chip of the next row has no neighbouring part."""
+    return axis == 1 or not any(isinstance(rows, int) and rows == cols for rows, cols in states)
 
 
 def _chip_bytes(whole: tuple[int, ...], state: State, mesh: tuple[int, int], dtype: str, tiled: bool) -> int:
@@ -408,7 +413,7 @@ def _check_names(rule: Rule) -> None:
 
 def _check_padding(rule: Rule, source: Placement, target: Placement, mesh: tuple[int, int]) -> None:
     """A padding that only fills the last shard comes and goes with the shards; any other is another tensor."""
-    before, after = _whole(source, mesh), _whole(target, mesh)
+    before, after = source.whole_shape(mesh), target.whole_shape(mesh)
     for entry, sizes in enumerate(zip(before, after, strict=True)):
         if sizes[0] == sizes[1]:
             continue

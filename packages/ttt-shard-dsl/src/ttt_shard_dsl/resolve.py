@@ -28,13 +28,16 @@ def place(spec: Spec, shape: Sequence[int], *, device: Geometry, dtype: str | No
 
     padded = extents.padded_shape
     if not tiled and shards.shape is not None:  # ttnn widens a row-major tensor to whole shards
-        padded = (*padded[:-1], -(-padded[-1] // shards.shape[1]) * shards.shape[1])
-    rows, columns = shards.shape or (prod(padded[:-1]), padded[-1])
-    pages = (rows // TILE) * (columns // TILE) if tiled else rows
+        padded = (*padded[:-1], -(-padded[-1] // shards.shape[-1]) * shards.shape[-1])
+    *heights, columns = shards.shape or padded
+    pages = prod(heights) * columns // TILE**2 if tiled else prod(heights)
     page_bytes = TILE_BYTES[dtype] if tiled else columns * ELEMENT_BYTES[dtype]
     page_bytes = -(-page_bytes // alignment) * alignment
+    banks = device.grid[0] * device.grid[1] if memory == "l1" else device.dram_banks
     if shards.shape is None:
-        pages = -(-pages // (device.grid[0] * device.grid[1] if memory == "l1" else device.dram_banks))
+        pages = -(-pages // banks)
+    elif shards.sharding == "nd":  # a core may have several shards, and has space for as many as any
+        pages *= -(-prod(shards.grid) // sum(r.columns * r.rows for r in shards.ranges))
     size = pages * page_bytes
     capacity = device.l1_bytes_per_core if memory == "l1" else device.dram_bytes_per_bank
     if size > capacity:
@@ -63,6 +66,8 @@ def place(spec: Spec, shape: Sequence[int], *, device: Geometry, dtype: str | No
         page_bytes=page_bytes,
         bytes_per_core=size if memory == "l1" else 0,
         bytes_per_bank=size if memory == "dram" else 0,
+        banks=0 if shards.shape else banks,
+        contiguous=shards.contiguous,
     )
 
 

@@ -126,8 +126,7 @@ class LazyWeight:
 
     def _padded(self, values: Float32) -> Float32:
         """Row-major, with the zeros that the placement's padding asks for."""
-        split = dict(zip(self.placement.mesh_dims, self.mesh, strict=True))
-        whole = tuple(size * split.get(dim, 1) for dim, size in enumerate(self.placement.chip_shape))
+        whole = self.placement.whole_shape(self.mesh)
         if whole == values.shape and values.flags.c_contiguous:
             return values
         padded = np.zeros(whole, dtype=np.float32)
