@@ -83,8 +83,8 @@ class FeedForward(Protocol):
 class Attention(Protocol):
     """Prefill: x [1, 1, S, D] of one user, positions [1, S]. Decode: x [1, 1, B, D], positions [B]. Both return x's shape.
 
-    Positions are int32 indices; those of a prefill count from 0. Prefill writes the user's keys and values into `cache` when one is given; decode writes
-    each user's row at its position, then attends to everything up to and including it.
+    Positions are int32 indices; those of a prefill count from 0. Prefill writes the user's keys and values into `cache` when
+    one is given; decode writes each user's row at its position, then attends to everything up to and including it.
     """
 
     def prefill_forward(
