@@ -97,6 +97,18 @@ def test_bytes(model: str, device: str) -> None:
         assert dram["activations"] >= 2048 * 4 * json.loads((CONFIGS / f"{model}.json").read_text())["hidden_size"]
 
 
+def test_another_mesh_of_the_board() -> None:
+    """28 heads do not split over 8 chips, and do over 4 columns. In a process of its own: t3k is another cluster."""
+    config = str(CONFIGS / "qwen2.5-7b.json")
+    ttt = Path(sys.executable).with_name("ttt")
+    arguments = ["check", config, "--device", "t3k", "--mesh", "2x4", "--prefill", "128", "--json"]
+    done = subprocess.run([ttt, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["legal"], report["fits"], report["chips"]) == (True, True, 8)
+    assert (report["tensor_parallel"], report["data_parallel"]) == (4, 2)
+
+
 @pytest.mark.xdist_group("check n150")
 def test_what_does_not_fit_says_what_would_help() -> None:
     large = reports("n150")["llama-3.1-70b 1 bfloat8_b"]
@@ -248,6 +260,10 @@ def test_other_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     config = str(CONFIGS / "qwen2.5-7b.json")
     assert main(["check", config, "--device", "t3k"]) == 2
     assert "28 query heads and 4 key-value heads do not split over 8 chips" in capsys.readouterr().err
+    assert main(["check", config, "--device", "t3k", "--mesh", "3x3"]) == 2
+    assert (
+        "t3k does not open as a mesh '3x3': it opens as 1x8, 8x1, 2x4, 4x2 (rows x columns)." in capsys.readouterr().err
+    )
     assert main(["check", config, "--device", "t4k"]) == 2
     assert "Unknown device 't4k'" in capsys.readouterr().err
     assert main(["check", str(tmp_path), "--device", "n150"]) == 2

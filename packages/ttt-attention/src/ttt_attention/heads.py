@@ -46,7 +46,7 @@ def split_heads(spec: AttentionSpec, chips: int) -> LocalHeads:
         raise PlacementError(
             f"{spec.num_heads} query heads and {spec.num_kv_heads} key-value heads do not split over {chips} chips: query "
             "heads must be a multiple of the chips, key-value heads a multiple or a divisor. Nearest legal degree: "
-            f"{nearest}; open a mesh with {nearest} columns, or a smaller board."
+            f"{nearest}; open a mesh with {nearest} columns (--mesh), or a smaller board."
         )
     return LocalHeads(spec.num_heads // chips, max(1, spec.num_kv_heads // chips))
 

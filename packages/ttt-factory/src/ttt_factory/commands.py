@@ -23,6 +23,7 @@ def check(
     /,
     *,
     device: str,
+    mesh: str | None = None,
     batch: int = 1,
     prefill: str = "128,1024,2048",
     context: int = 2048,
@@ -41,6 +42,8 @@ def check(
         A Hugging Face config.json, or the folder of one.
     device
         Board: `ttt devices` lists them.
+    mesh
+        Rows x columns of chips, such as 2x4; default: the board's own. The model is split over the columns.
     batch
         Users that decode together.
     prefill
@@ -62,9 +65,9 @@ def check(
     from ttt_factory.huggingface import read_config, read_json, spec_of_config
     from ttt_factory.memory import Demand
     from ttt_factory.report import print_report
-    from ttt_hw import board, dtype_of, open_mesh
+    from ttt_hw import board_as, dtype_of, open_mesh
 
-    record = board(device)
+    record = board_as(device, mesh)
     lengths = _lengths(prefill)
     if not 1 <= batch <= MAX_USERS:
         raise SpecError(f"--batch {batch}; 1 to {MAX_USERS} users can decode together.")
@@ -79,8 +82,8 @@ def check(
     )
     validate(demand, lengths, record)
     stderr = Console(stderr=True)
-    with open_mesh(device, backend="mock") as mesh, stderr.status("check") as status:
-        report = run(demand, lengths, mesh, step=lambda mode: status.update(f"check {mode}"))
+    with open_mesh(device, shape=record.mesh, backend="mock") as opened, stderr.status("check") as status:
+        report = run(demand, lengths, opened, step=lambda mode: status.update(f"check {mode}"))
     if json:
         print(json_format.dumps(report.to_json(), indent=2))
     else:

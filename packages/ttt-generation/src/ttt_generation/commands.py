@@ -22,6 +22,7 @@ def run(
     /,
     *,
     device: str = "n150",
+    mesh: str | None = None,
     backend: Literal["mock", "simulator", "silicon"] | None = None,
     prompt: Annotated[list[str] | None, Parameter(consume_multiple=False, negative_iterable=())] = None,
     max_new_tokens: int = 32,
@@ -48,6 +49,8 @@ def run(
         sums, compared with Hugging Face.
     device
         Board to open.
+    mesh
+        Rows x columns of chips, such as 2x4; default: the board's own. The model is split over the columns.
     backend
         Default: a card if there is one, else the mock.
     prompt
@@ -98,6 +101,7 @@ def run(
     request = Request(
         checkpoint=checkpoint or default_checkpoint(),
         device=device,
+        mesh=mesh,
         backend=backend,
         prompts=tuple(prompt or ()),
         max_new_tokens=max_new_tokens,

@@ -18,7 +18,7 @@ from ttt_generation.sampling import SamplingSpec
 from ttt_generation.stopping import stop_tokens
 from ttt_generation.strategy import Completion, PrefillDecodeStrategy
 from ttt_generation.streaming import from_first_token, stream
-from ttt_hw import board, current_backend, dtype_of, open_mesh, translate
+from ttt_hw import board_as, current_backend, dtype_of, open_mesh, translate
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -37,6 +37,7 @@ class Request:
 
     checkpoint: Path
     device: str
+    mesh: str | None
     backend: str | None
     prompts: tuple[str, ...]
     max_new_tokens: int
@@ -69,7 +70,7 @@ def answer(request: Request) -> Report:
             "--compare sets greedy tokens beside those of transformers, and sampling options were given: drawn tokens have "
             "nothing to be equal to. Leave out --compare, or the sampling options."
         )
-    record = board(request.device)
+    record = board_as(request.device, request.mesh)
     config = read_config(request.checkpoint)
     spec_of_config(config)
     expected = _sample_answers(request.checkpoint)
@@ -88,7 +89,7 @@ def answer(request: Request) -> Report:
     with ExitStack() as stack:
         progress = stack.enter_context(progress_display())
         with timed(seconds, "open"), staged(progress, f"open {record.name}"):
-            mesh = stack.enter_context(open_mesh(request.device, backend=request.backend))
+            mesh = stack.enter_context(open_mesh(record.name, shape=record.mesh, backend=request.backend))
             backend = current_backend(mesh)
             values = stack.enter_context(_shadow(request.rounding)) if backend == "mock" else None
         try:

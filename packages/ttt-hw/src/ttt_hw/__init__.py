@@ -9,7 +9,14 @@ from ttt_hw.attention import (
     plan_decode_attention as plan_decode_attention,
     plan_prefill_attention as plan_prefill_attention,
 )
-from ttt_hw.catalogue import BOARDS as BOARDS, Board as Board, Chip as Chip, board as board, board_of as board_of
+from ttt_hw.catalogue import (
+    BOARDS as BOARDS,
+    Board as Board,
+    Chip as Chip,
+    board as board,
+    board_as as board_as,
+    board_of as board_of,
+)
 from ttt_hw.collectives import AllGather as AllGather, AllReduce as AllReduce, plan_reshard as plan_reshard
 from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
 from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
@@ -66,6 +73,7 @@ __all__ = [
     "TensorLayout",
     "allocate",
     "board",
+    "board_as",
     "board_of",
     "current_backend",
     "download",

@@ -243,6 +243,22 @@ def board(name: str) -> Board:
     raise DeviceError(f"Unknown device {name!r}: ttt-hw knows {', '.join(BOARDS)}.{hint}")
 
 
+def board_as(name: str, mesh: str | None) -> Board:
+    """The record of a board opened as a mesh that people write as rows x columns, such as 2x4; None: its own shape.
+
+    Errors: DeviceError for an unknown board, a text that is no shape, a shape that the board does not open as.
+    """
+    record = board(name)
+    if mesh is None:
+        return record
+    found = re.fullmatch(r"(\d+)[x×](\d+)", mesh.strip().lower())
+    shape = (int(found[1]), int(found[2])) if found else None
+    if shape not in record.shapes:
+        allowed = ", ".join(f"{rows}x{columns}" for rows, columns in record.shapes)
+        raise DeviceError(f"{record.name} does not open as a mesh {mesh!r}: it opens as {allowed} (rows x columns).")
+    return replace(record, mesh=shape)
+
+
 def board_of(mesh_device: Any) -> Board:
     """The record of an open mesh device, opened by `open_mesh` or by ttnn, with the shape that is open and what it reports.
 
