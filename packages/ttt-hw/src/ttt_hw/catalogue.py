@@ -14,13 +14,46 @@ from typing import Any, cast
 from ttt_core import DeviceError
 from ttt_hw._process import PROCESS
 from ttt_hw._reported import as_reported
-from ttt_hw.records import Board as Board, Chip as Chip, TileCycles as TileCycles, Wiring as Wiring
+from ttt_hw.records import (
+    Board as Board,
+    Chip as Chip,
+    Rates as Rates,
+    TileCycles as TileCycles,
+    Wiring as Wiring,
+)
 
 TENSIX_CYCLES = TileCycles(  # 4096 FLOP per cycle at LoFi; tt-metal, tech_reports/GEMM_FLOPS
     lofi=16,
     hifi2=32,
     hifi3=48,
     hifi4=64,
+)
+
+# From tt-metal unless said: tech_reports/LLMs/llms.md and Saturating_DRAM_bandwidth, GEMM_FLOPS, CCLs; the NoC rates from
+# tests/tt_metal/tt_metal/data_movement/python/test_mappings/test_bounds.yaml.
+WORMHOLE_RATES = Rates(
+    dram_streamed=0.83,  # 239 to 260 of 288 GB/s in decode matmuls
+    dram_interleaved=0.66,  # 190 of 288 GB/s, a rule of thumb of llms.md
+    dram_request_cycles=6.8,  # issue 55898
+    matrix_efficiency=0.90,  # bfp8 HiFi2 and bf16 HiFi4, GEMM_FLOPS
+    unpack_bytes_per_cycle=80,  # tt-isa-documentation, WormholeB0/TensixTile/L1.md: both unpackers
+    noc_bytes_per_cycle=28,
+    multicast_bytes_per_cycle=22,
+    program_us=1.7,  # 0.8 between traced ops of a decoder, 0.9 the shortest kernel: galaxy Llama-70B targets
+    hop_us=0.71,  # fabric latency goldens
+    link_efficiency=0.96,
+)
+BLACKHOLE_RATES = Rates(
+    dram_streamed=0.55,  # one reader a bank, as ttnn's default has: issue 54242
+    dram_interleaved=0.78,  # 400 of 512 GB/s: issue 55898
+    dram_request_cycles=16.4,  # issue 55898
+    matrix_efficiency=0.90,
+    unpack_bytes_per_cycle=80,
+    noc_bytes_per_cycle=59,
+    multicast_bytes_per_cycle=39,
+    program_us=1.7,  # 1.0 between traced ops, 0.7 the shortest kernel, scaled by the clock
+    hop_us=0.52,
+    link_efficiency=0.96,
 )
 
 WORMHOLE = Chip(
@@ -35,6 +68,7 @@ WORMHOLE = Chip(
     dram_gb_per_s=288.0,  # Wormhole data sheet: 12 GT/s, 192 bits
     clock_hz=1_000_000_000,  # Wormhole data sheet: AI clock 1 GHz
     tile_cycles=TENSIX_CYCLES,
+    rates=WORMHOLE_RATES,
 )
 WORMHOLE_GALAXY = replace(WORMHOLE, grid=(8, 9))  # open device: no row harvested, one row dispatches
 
@@ -51,6 +85,7 @@ BLACKHOLE = Chip(
     dram_gb_per_s=512.0,  # Blackhole data sheet: 16 GT/s, 256 bits
     clock_hz=1_350_000_000,  # Blackhole data sheet: AI clock up to 1.35 GHz
     tile_cycles=TENSIX_CYCLES,
+    rates=BLACKHOLE_RATES,
 )
 BLACKHOLE_13_COLUMNS = replace(BLACKHOLE, grid=(12, 10), other_grids=((11, 10), (13, 10)))  # open device
 BLACKHOLE_P100 = replace(

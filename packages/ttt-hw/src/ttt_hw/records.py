@@ -22,6 +22,32 @@ class TileCycles:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """What a chip reaches of its peaks, as far as time estimates need it."""
+
+    dram_streamed: float
+    """Share of the DRAM's rate when each bank is read by cores beside it."""
+    dram_interleaved: float
+    """Share when any core reads any bank, page by page."""
+    dram_request_cycles: float
+    """Between two requests that a bank takes, however short they are."""
+    matrix_efficiency: float
+    """Share of the matrix engine's peak that large matmuls reach."""
+    unpack_bytes_per_cycle: float
+    """From one core's L1 into its engines."""
+    noc_bytes_per_cycle: float
+    """Into or out of one core."""
+    multicast_bytes_per_cycle: float
+    """From one core to many."""
+    program_us: float
+    """To start a program on all cores when the last has ended, and its shortest kernel."""
+    hop_us: float
+    """From one chip to its neighbour."""
+    link_efficiency: float
+    """Share of a link's rate that payload has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Chip:
     """One chip as ttnn offers it to programs: what is left of the die after harvesting and dispatch."""
 
@@ -42,6 +68,7 @@ class Chip:
     dram_gb_per_s: float
     clock_hz: int
     tile_cycles: TileCycles
+    rates: Rates
 
     @property
     def dram_bytes(self) -> int:

@@ -1,0 +1,1 @@
+"""The op-config patterns, one module each."""

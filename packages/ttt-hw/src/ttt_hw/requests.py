@@ -1,0 +1,620 @@
+"""What a block asks of a chip, as data: operations, the tensors between them, and what stays in memory.
+
+A block package writes these lists; the planner reads them and knows nothing else of a block. Shapes are of one chip. A planner
+picks for each request one of the patterns that serve its class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from ttt_core import Mode, ShapeError
+from ttt_hw.compute import ComputeKernel
+from ttt_hw.transfer import DType
+from ttt_shard_dsl import TILE
+
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "tanh", "exp", "sigmoid"]
+StoredKind = Literal["weight", "cache", "table", "index"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """What a forward is asked to do: `users` decode together, or one prompt of `tokens` is read.
+
+    `context` is what a cache holds a user; `chips` split heads and columns among them (tensor parallel).
+    """
+
+    mode: Mode
+    users: int = 1
+    tokens: int = 1
+    context: int
+    chips: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of an activation: users in decode, in prefill the tokens padded to whole tiles."""
+        return self.users if self.mode == "decode" else -(-self.tokens // TILE) * TILE
+
+    def __str__(self) -> str:
+        what = f"{self.users} users" if self.mode == "decode" else f"{self.tokens} tokens"
+        return f"{self.mode} of {what}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorType:
+    """A tensor of one chip, wherever it lies."""
+
+    shape: tuple[int, ...]
+    dtype: DType = "bfloat16"
+    tiled: bool = True
+
+    def __str__(self) -> str:
+        return f"{'×'.join(map(str, self.shape))} {self.dtype}" + ("" if self.tiled else " row-major")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """What stays in a chip's memory between forwards: a weight, a cache, a table, the positions of the users."""
+
+    name: str
+    type: TensorType
+    kind: StoredKind = "weight"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpRequest:
+    """One operation. `inputs` are names: of stored tensors, of the block's inputs, or of results of operations before it.
+
+    The result has the operation's own name; several results are told apart by what `results` calls them, as in `heads.q`.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        """The types of `inputs`."""
+        raise TypeError(f"{type(self).__name__} does not say what it reads")
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        """What it makes, by name; empty for an operation that writes into one of its inputs."""
+        raise TypeError(f"{type(self).__name__} does not say what it makes")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatmulRequest(OpRequest):
+    """activation(x [1, 1, m, k] @ w [1, 1, k, n] + b [1, 1, 1, n]); inputs x, w and, with `bias_dtype`, b.
+
+    `kernel` is how precisely the engine computes: a demand of the block, never a choice of the planner.
+    """
+
+    inputs: tuple[str, ...] = ("x", "weight")
+    m: int
+    k: int
+    n: int
+    weight_dtype: DType = "bfloat16"
+    input_dtype: DType = "bfloat16"
+    output_dtype: DType = "bfloat16"
+    bias_dtype: DType | None = None
+    activation: Activation | None = None
+    kernel: ComputeKernel | None = None
+    """None: the cheapest that keeps all mantissa bits of the weight."""
+
+    @property
+    def tiles(self) -> tuple[int, int, int]:
+        return -(-self.m // TILE), -(-self.k // TILE), -(-self.n // TILE)
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        x = TensorType(shape=(1, 1, self.m, self.k), dtype=self.input_dtype)
+        w = TensorType(shape=(1, 1, self.k, self.n), dtype=self.weight_dtype)
+        if self.bias_dtype is None:
+            return x, w
+        return x, w, TensorType(shape=(1, 1, 1, self.n), dtype=self.bias_dtype)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=(1, 1, self.m, self.n), dtype=self.output_dtype)}
+
+    def __str__(self) -> str:
+        return f"{self.name} [{self.m}, {self.k}] @ [{self.k}, {self.n}] {self.weight_dtype}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LMHeadRequest(MatmulRequest):
+    """A matmul whose columns are the vocabulary: so many that they may be computed in pieces."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchedMatmulRequest(OpRequest):
+    """a [batch, heads, m, k] @ b [batch, heads, k, n], or @ bᵀ with b [batch, heads, n, k]; both are activations or caches."""
+
+    batch: int
+    heads: int
+    m: int
+    k: int
+    n: int
+    transpose_b: bool = False
+    a_dtype: DType = "bfloat16"
+    b_dtype: DType = "bfloat16"
+    output_dtype: DType = "bfloat16"
+    kernel: ComputeKernel = ComputeKernel(fidelity="hifi4")
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        lead = (self.batch, self.heads)
+        b = (self.n, self.k) if self.transpose_b else (self.k, self.n)
+        return (
+            TensorType(shape=(*lead, self.m, self.k), dtype=self.a_dtype),
+            TensorType(shape=(*lead, *b), dtype=self.b_dtype),
+        )
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {
+            self.name: TensorType(shape=(self.batch, self.heads, self.m, self.n), dtype=self.output_dtype),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertMatmulRequest(OpRequest):
+    """x [1, 1 or experts, m, k] @ each expert's w [1, experts, k, n] → [1, experts, m, n]; inputs x, w and the routing weights
+    [1, 1, m, experts] by which an expert that no row chose is left out. `active`: experts that a row chooses."""
+
+    experts: int
+    active: int
+    shared_input: bool
+    m: int
+    k: int
+    n: int
+    weight_dtype: DType = "bfloat8_b"
+    input_dtype: DType = "bfloat16"
+    output_dtype: DType = "bfloat16"
+    kernel: ComputeKernel | None = None
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (
+            TensorType(shape=(1, 1 if self.shared_input else self.experts, self.m, self.k), dtype=self.input_dtype),
+            TensorType(shape=(1, self.experts, self.k, self.n), dtype=self.weight_dtype),
+            TensorType(shape=(1, 1, self.m, self.experts)),
+        )
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=(1, self.experts, self.m, self.n), dtype=self.output_dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouterRequest(OpRequest):
+    """Scores [1, 1, rows, experts] → routing weights [1, 1, rows, experts]: softmax of the `active` largest, 0 elsewhere."""
+
+    rows: int
+    experts: int
+    active: int
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (TensorType(shape=(1, 1, self.rows, self.experts)),)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=(1, 1, self.rows, self.experts))}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NormRequest(OpRequest):
+    """Normalisation of x [batch, heads, rows, dim] over dim; inputs x, then weight and bias [1, 1, 1, dim] as asked for.
+
+    `chips` > 1: dim is this chip's part, and the statistics are gathered over that many.
+    """
+
+    inputs: tuple[str, ...] = ("x", "weight")
+    kind: Literal["rms", "layer"] = "rms"
+    shape: tuple[int, int, int, int]
+    epsilon: float = 1e-5
+    weight: bool = True
+    bias: bool = False
+    dtype: DType = "bfloat16"
+    chips: int = 1
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        vector = TensorType(shape=(1, 1, 1, self.shape[-1]))
+        return (TensorType(shape=self.shape, dtype=self.dtype), *[vector] * (self.weight + self.bias))
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=self.shape, dtype=self.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BinaryRequest(OpRequest):
+    """activation(a) op b, element by element, of equal shapes: a residual sum, a gate."""
+
+    op: Literal["add", "mul", "sub"]
+    shape: tuple[int, int, int, int]
+    activation: Activation | None = None
+    """Of a."""
+    a_dtype: DType = "bfloat16"
+    b_dtype: DType = "bfloat16"
+    output_dtype: DType = "bfloat16"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return TensorType(shape=self.shape, dtype=self.a_dtype), TensorType(shape=self.shape, dtype=self.b_dtype)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=self.shape, dtype=self.output_dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnaryRequest(OpRequest):
+    """activation(x · scale), element by element; without activation the product."""
+
+    shape: tuple[int, ...]
+    activation: Activation | None = None
+    scale: float = 1.0
+    dtype: DType = "bfloat16"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (TensorType(shape=self.shape, dtype=self.dtype),)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=self.shape, dtype=self.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoftmaxRequest(OpRequest):
+    """softmax(scale · x + mask) over the last dim of x [batch, heads, rows, columns]; inputs x and, with `masked`, the mask
+    [batch, 1, rows, columns]."""
+
+    shape: tuple[int, int, int, int]
+    scale: float = 1.0
+    masked: bool = True
+    dtype: DType = "bfloat16"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        x = TensorType(shape=self.shape, dtype=self.dtype)
+        mask = TensorType(shape=(self.shape[0], 1, *self.shape[2:]))
+        return (x, mask) if self.masked else (x,)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=self.shape, dtype=self.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddingRequest(OpRequest):
+    """Rows of a table [count, dim], row-major bf16, by indices [1, rows] → [1, 1, rows, dim] in tiles; inputs indices, table."""
+
+    inputs: tuple[str, ...] = ("ids", "table")
+    rows: int
+    dim: int
+    count: int
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (
+            TensorType(shape=(1, self.rows), dtype="uint32", tiled=False),
+            TensorType(shape=(self.count, self.dim), tiled=False),
+        )
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=(1, 1, self.rows, self.dim))}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadSplitRequest(OpRequest):
+    """qkv [1, 1, rows, (H + 2·KV)·hd] → q, k, v: in prefill [1, H or KV, rows, hd], in decode [1, rows, H or KV, hd]."""
+
+    mode: Mode
+    rows: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (TensorType(shape=(1, 1, self.rows, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim)),)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        def heads(count: int) -> TensorType:
+            middle = (count, self.rows) if self.mode == "prefill" else (self.rows, count)
+            return TensorType(shape=(1, *middle, self.head_dim))
+
+        counts = {"q": self.num_heads, "k": self.num_kv_heads, "v": self.num_kv_heads}
+        return {f"{self.name}.{part}": heads(count) for part, count in counts.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadConcatRequest(OpRequest):
+    """Heads [1, H, rows, hd] → [1, 1, rows, H·hd]."""
+
+    rows: int
+    num_heads: int
+    head_dim: int
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (TensorType(shape=(1, self.num_heads, self.rows, self.head_dim)),)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=(1, 1, self.rows, self.num_heads * self.head_dim))}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RotaryRequest(OpRequest):
+    """Heads turned by their positions; inputs x, cos, sin.
+
+    Prefill: x [1, heads, rows, hd], tables [1, 1, rows, hd]. Decode: x [1, rows, heads, hd], tables [1, rows, 1, hd].
+    """
+
+    mode: Mode
+    rows: int
+    heads: int
+    head_dim: int
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        if self.mode == "prefill":
+            x, table = (1, self.heads, self.rows, self.head_dim), (1, 1, self.rows, self.head_dim)
+        else:
+            x, table = (1, self.rows, self.heads, self.head_dim), (1, self.rows, 1, self.head_dim)
+        return TensorType(shape=x), TensorType(shape=table), TensorType(shape=table)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: self.operands[0]}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrefillAttentionRequest(OpRequest):
+    """softmax(scale · q·kᵀ + causal mask)·v of one prompt: q [1, H, tokens, hd], k and v [1, KV, tokens, hd] → q's shape.
+
+    `window`: tokens that a query sees. `start`: tokens that are in a paged cache already; k, v are then that cache
+    [blocks, KV, block, hd], and a fourth input is the page table [1, blocks of the user].
+    """
+
+    tokens: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    window: int | None = None
+    kv_dtype: DType = "bfloat16"
+    start: int | None = None
+    block: int = 32
+    blocks: int = 0
+    kernel: ComputeKernel = ComputeKernel(fidelity="hifi4")
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        q = TensorType(shape=(1, self.num_heads, self.tokens, self.head_dim))
+        if self.start is None:
+            kv = TensorType(shape=(1, self.num_kv_heads, self.tokens, self.head_dim), dtype=self.kv_dtype)
+            return q, kv, kv
+        kv = TensorType(shape=(self.blocks, self.num_kv_heads, self.block, self.head_dim), dtype=self.kv_dtype)
+        return q, kv, kv, TensorType(shape=(1, self.blocks), dtype="int32", tiled=False)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: self.operands[0]}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeAttentionRequest(OpRequest):
+    """One query a user against its cache: q [1, users, H, hd], keys and values [users, KV, context, hd] → [1, users, H, hd].
+
+    Inputs q, keys, values, positions [users]; with `block`, the cache is paged: [users · context / block, KV, block, hd], and
+    a fifth input is the page table [users, context / block].
+    """
+
+    users: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    context: int
+    window: int | None = None
+    kv_dtype: DType = "bfloat8_b"
+    block: int | None = None
+    kernel: ComputeKernel = ComputeKernel(fidelity="hifi2")
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        q = TensorType(shape=(1, self.users, self.num_heads, self.head_dim))
+        positions = TensorType(shape=(self.users,), dtype="int32", tiled=False)
+        if self.block is None:
+            shape = (self.users, self.num_kv_heads, self.context, self.head_dim)
+        else:
+            shape = (self.users * self.context // self.block, self.num_kv_heads, self.block, self.head_dim)
+        kv = TensorType(shape=shape, dtype=self.kv_dtype)
+        if self.block is None:
+            return q, kv, kv, positions
+        pages = TensorType(shape=(self.users, self.context // self.block), dtype="int32", tiled=False)
+        return q, kv, kv, positions, pages
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=(1, self.users, self.num_heads, self.head_dim))}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheFillRequest(OpRequest):
+    """A prompt's keys or values [1, KV, tokens, hd] into a user's slot of a cache [users, KV, context, hd]; inputs cache, x."""
+
+    users: int
+    num_kv_heads: int
+    tokens: int
+    context: int
+    head_dim: int
+    dtype: DType = "bfloat8_b"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (
+            TensorType(shape=(self.users, self.num_kv_heads, self.context, self.head_dim), dtype=self.dtype),
+            TensorType(shape=(1, self.num_kv_heads, self.tokens, self.head_dim), dtype=self.dtype),
+        )
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheUpdateRequest(OpRequest):
+    """A row a user [1, users, KV, hd] into a cache [users, KV, context, hd] at its position; inputs cache, x, positions."""
+
+    users: int
+    num_kv_heads: int
+    context: int
+    head_dim: int
+    dtype: DType = "bfloat8_b"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (
+            TensorType(shape=(self.users, self.num_kv_heads, self.context, self.head_dim), dtype=self.dtype),
+            TensorType(shape=(1, self.users, self.num_kv_heads, self.head_dim)),
+            TensorType(shape=(self.users,), dtype="int32", tiled=False),
+        )
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CollectiveRequest(OpRequest):
+    """What the chips along a mesh axis do together with x: sum it, sum and split it along `dim`, or join it along `dim`."""
+
+    kind: Literal["all_reduce", "reduce_scatter", "all_gather"]
+    shape: tuple[int, int, int, int]
+    """Of x on each chip, before."""
+    chips: int
+    axis: int = 1
+    dim: int = 3
+    dtype: DType = "bfloat16"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (TensorType(shape=self.shape, dtype=self.dtype),)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        shape = list(self.shape)
+        if self.kind == "all_gather":
+            shape[self.dim] *= self.chips
+        elif self.kind == "reduce_scatter":
+            if shape[self.dim] % self.chips:
+                raise ShapeError(f"{self.name}: {self.chips} chips do not divide dim {self.dim} of {self.shape}.")
+            shape[self.dim] //= self.chips
+        return {self.name: TensorType(shape=tuple(shape), dtype=self.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MoveRequest(OpRequest):
+    """The same values in another shape, order or dtype.
+
+    transpose: dims `dims` exchanged; slice: rows `rows` (start, stop) of dim 2, columns up to `columns`; typecast: to `dtype`;
+    reshape: to `shape` (no data moves if the last two dims stay).
+    """
+
+    op: Literal["transpose", "slice", "typecast", "reshape"]
+    source: TensorType
+    dims: tuple[int, int] = (1, 2)
+    rows: tuple[int, int] | None = None
+    columns: int | None = None
+    dtype: DType | None = None
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (self.source,)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        shape = list(self.source.shape)
+        if self.op == "transpose":
+            first, second = self.dims
+            shape[first], shape[second] = shape[second], shape[first]
+        elif self.op == "slice":
+            shape[-2] = self.rows[1] - self.rows[0] if self.rows else shape[-2]
+            shape[-1] = self.columns or shape[-1]
+        elif self.op == "reshape" and self.shape is not None:
+            shape = list(self.shape)
+        return {self.name: replace(self.source, shape=tuple(shape), dtype=self.dtype or self.source.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockRequest:
+    """All operations of a block in one mode, in the order in which its forward issues them.
+
+    `inputs` are the activations that enter, by name; `outputs` the names of what leaves.
+    Errors: ShapeError where a name is unknown, given twice, or of another type than its reader wants.
+    """
+
+    mode: Mode
+    inputs: tuple[tuple[str, TensorType], ...]
+    stored: tuple[Stored, ...]
+    ops: tuple[OpRequest, ...]
+    outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        known = dict(self.inputs)
+        for stored in self.stored:
+            known[stored.name] = stored.type
+        for op in self.ops:
+            for name, wanted in zip(op.inputs, op.operands, strict=True):
+                if name not in known:
+                    raise ShapeError(
+                        f"{op.name} reads {name!r}, which nothing before it makes; there are {sorted(known)}."
+                    )
+                if known[name] != wanted:
+                    raise ShapeError(f"{op.name} reads {name!r} as {wanted}, but it is {known[name]}.")
+            for name, made in op.results.items():
+                if name in known:
+                    raise ShapeError(
+                        f"{op.name} makes {name!r}, which is there already. Names must be unique in a block."
+                    )
+                known[name] = made
+        for name in self.outputs:
+            if name not in known:
+                raise ShapeError(f"the block gives out {name!r}, which no operation makes.")
+
+    @property
+    def types(self) -> dict[str, TensorType]:
+        """Of every tensor, by name."""
+        made = {name: type_ for op in self.ops for name, type_ in op.results.items()}
+        return {**dict(self.inputs), **{stored.name: stored.type for stored in self.stored}, **made}
+
+    def within(self, prefix: str, **inputs: str) -> BlockRequest:
+        """The same block as part of a larger one: its names begin with `prefix.`, and its inputs are called as given."""
+
+        def renamed(name: str) -> str:
+            return inputs.get(name, f"{prefix}.{name}")
+
+        return BlockRequest(
+            mode=self.mode,
+            inputs=tuple((renamed(name), type_) for name, type_ in self.inputs),
+            stored=tuple(replace(stored, name=renamed(stored.name)) for stored in self.stored),
+            ops=tuple(
+                replace(op, name=f"{prefix}.{op.name}", inputs=tuple(renamed(name) for name in op.inputs))
+                for op in self.ops
+            ),
+            outputs=tuple(renamed(name) for name in self.outputs),
+        )
+
+
+def field_names(request: OpRequest) -> tuple[str, ...]:
+    """What an override of a request may change."""
+    return tuple(field.name for field in fields(request))
