@@ -18,10 +18,9 @@ Bound = Literal["compute", "dram", "noc", "link", "overhead"]
 class Work:
     """What one operation does on a chip.
 
-    Units: bytes; cycles of the busiest core. `dram_streamed` is read by cores beside their banks, `dram_bytes` by any core page by
-    page in `dram_pages` requests; `noc_bytes` enter or leave the busiest core one to one, `multicast_bytes` are received
-    from one sender by many. `link_us` is the time of a collective on its links, closed forms of the pattern. `programs` are launched
-    one after another.
+    Units: bytes; cycles of the busiest core. `dram_streamed` is read by cores beside their banks, `dram_bytes` by any core
+    page by page in `dram_pages` requests; `noc_bytes` enter or leave the busiest core one to one, `multicast_bytes` are
+    received from one sender by many. `link_us` is what a collective spends on its links. `programs` start one after another.
     """
 
     matrix_cycles: float = 0

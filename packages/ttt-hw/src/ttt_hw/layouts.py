@@ -53,7 +53,7 @@ def _rectangle(grid: tuple[int, int]) -> str:
 
 def row_of_cores(cores: int, grid: tuple[int, int]) -> str:
     """The first `cores` cores of a grid, row by row: whole rows, then the rest of one."""
-    x, y = grid
+    x = grid[0]
     whole, rest = divmod(cores, x)
     ranges = [f"0-0..{x - 1}-{whole - 1}"] if whole else []
     return ",".join(ranges + ([f"0-{whole}..{rest - 1}-{whole}"] if rest else []))

@@ -16,8 +16,8 @@ from ttt_hw.catalogue import board_of
 from ttt_hw.errors import translate
 from ttt_hw.layouts import placed
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.requests import OpRequest, TensorType
 from ttt_hw.records import Board
+from ttt_hw.requests import OpRequest, TensorType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
