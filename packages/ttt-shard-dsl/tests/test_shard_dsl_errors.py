@@ -289,15 +289,6 @@ PLACEMENT = [
         T3K,
     ),
     Case(
-        "1 1 k n@cols@rows",
-        """'n' split over all chips goes along the rows of the mesh
-  1 1 k n@cols@rows
-               ^^^^
-  nearest valid: n@rows@cols""",
-        (1, 1, 64, 64),
-        T3K,
-    ),
-    Case(
         "1 1 k n@rows@cols",
         """97 of 'n' does not split evenly over 'rows', which has 2
   1 1 k n@rows@cols
@@ -448,7 +439,6 @@ REFUSED = [
     ("1 1 s d~core:40 in l1", "blocks of 40 are not whole tiles of 32"),
     ("1 1 s d@core:40 in l1 on 0-0..0-0:contiguous", "blocks of 40 are not whole tiles of 32"),
     ("1 1 s d~cols", "chips have blocks: 'cols' cannot deal in turn"),
-    ("1 1 s d@cols@rows", "'d' split over all chips goes along the rows of the mesh"),
     ("1 1 (s d)@core in l1", "the group (s d) mixes rows and columns"),
     ("1 1 (s d)@cols", "a group over 'cols' cannot be lowered yet"),
     ("1 1 (s d)|64", "padding of the group (s d) cannot be lowered yet"),

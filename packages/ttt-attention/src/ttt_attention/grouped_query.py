@@ -105,7 +105,7 @@ class GroupedQueryAttention:
         self._decode_attention = plan_decode_attention(self._board.chip)
         self._decode_program = self._decode_attention.to_ttnn()
         self._decode_kernel = self._decode_attention.kernel.to_ttnn()
-        self._sum = plan_reshard("1 1 s d +cols -> 1 1 s d", self._board)
+        self._sum = plan_reshard("1 1 s d +cols -> 1 1 s d", self._board, shape=(1, 1, TILE, hidden))
         self._prefill_memory = memory_config("1 1 s d in dram", shape=(1, 1, TILE, hidden), device=self._board)
         self._decode_memory = memory_config("1 1 b d in l1", shape=(1, 1, TILE, hidden), device=self._board)
         self._prefill_attention: dict[int, tuple[Any, Any]] = {}

@@ -41,7 +41,8 @@ class LMHead:
             chip=board.chip,
         )
         self._memory = memory_config("1 1 s v in dram", shape=(1, 1, TILE, spec.vocab_size), device=board)
-        self._join = plan_reshard("1 1 s v@cols -> 1 1 s v", board)
+        padded = chips * self.weight.placement.chip_shape[-1]
+        self._join = plan_reshard("1 1 s v@cols -> 1 1 s v", board, shape=(1, 1, TILE, padded))
         self._crop = _same if spec.vocab_size % (TILE * chips) == 0 else self._to_vocabulary
 
     @property

@@ -58,7 +58,7 @@ class SwiGLU:
         width = self.gate.placement.chip_shape[-1]
         self._widen = PlannedMatmul(name="gate_up_matmul", k=hidden, n=width, weight_dtype=dtype, chip=board.chip)
         self._narrow = PlannedMatmul(name="down_matmul", k=width, n=hidden, weight_dtype=dtype, chip=board.chip)
-        self._sum = plan_reshard("1 1 s d +cols -> 1 1 s d", board)
+        self._sum = plan_reshard("1 1 s d +cols -> 1 1 s d", board, shape=(1, 1, 32, hidden))
         self._prefill_memory = memory_config("1 1 s d in dram", shape=(1, 1, 32, hidden), device=board)
         self._decode_memory = memory_config("1 1 b d in l1", shape=(1, 1, 32, hidden), device=board)
 

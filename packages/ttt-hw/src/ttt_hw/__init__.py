@@ -17,7 +17,12 @@ from ttt_hw.catalogue import (
     board_as as board_as,
     board_of as board_of,
 )
-from ttt_hw.collectives import AllGather as AllGather, AllReduce as AllReduce, plan_reshard as plan_reshard
+from ttt_hw.collectives import (
+    AllGather as AllGather,
+    AllReduce as AllReduce,
+    ReduceScatter as ReduceScatter,
+    plan_reshard as plan_reshard,
+)
 from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
 from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
 from ttt_hw.isolation import run_in_process as run_in_process
@@ -70,6 +75,7 @@ __all__ = [
     "OutOfMemory",
     "PlannedMatmul",
     "Recorder",
+    "ReduceScatter",
     "TensorLayout",
     "allocate",
     "board",

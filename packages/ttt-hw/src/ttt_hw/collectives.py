@@ -1,21 +1,19 @@
-"""Moves between layouts that chips take part in, planned from a rule of the layout language."""
+"""Moves between layouts that chips take part in: the steps that ttt_shard_dsl plans for a rule, as calls of ttnn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ttt_core import PlacementError
 from ttt_hw.catalogue import Board
-from ttt_shard_dsl import Spec, parse_rule
-
-MESH_AXES = ("rows", "cols")  # in the order of ttnn's cluster_axis
+from ttt_shard_dsl import Call, LayoutError, Step, plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AllReduce:
-    """Each chip along a mesh axis ends with the sum of all of theirs."""
+    """Each chip along a mesh axis ends with the sum of all of theirs, in the memory of its own."""
 
     axis: int
 
@@ -28,8 +26,23 @@ class AllReduce:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReduceScatter:
+    """Each chip along a mesh axis ends with its part along `dim` of the sum of all of theirs, in the memory of its own."""
+
+    axis: int
+    dim: int
+
+    def __call__(self, x: Any) -> Any:
+        import ttnn
+
+        return ttnn.reduce_scatter(
+            x, dim=self.dim, cluster_axis=self.axis, topology=ttnn.Topology.Linear, memory_config=x.memory_config()
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AllGather:
-    """Each chip along a mesh axis ends with the parts of all of them, joined along `dim`."""
+    """Each chip along a mesh axis ends with the parts of all of them, joined along `dim`, in the memory of its own."""
 
     axis: int
     dim: int
@@ -42,78 +55,67 @@ class AllGather:
         )
 
 
-Step: TypeAlias = AllReduce | AllGather
+Collective: TypeAlias = AllReduce | ReduceScatter | AllGather
 
 
-def plan_reshard(rule: str, device: Board) -> Callable[[Any], Any]:
-    """The collectives that turn the left layout of `rule` into the right one on `device`, as one call.
+def plan_reshard(rule: str, device: Board, *, shape: Sequence[int], dtype: str = "bfloat16") -> Callable[[Any], Any]:
+    """The steps that turn the left layout of `rule` into the right one on `device`, as one call without branches.
 
     `"1 1 s d +cols -> 1 1 s d"` sums over the columns of the mesh, `"1 1 s v@cols -> 1 1 s v"` joins what they hold. Along an
     axis of one chip there is nothing to do; without any step the tensor itself is returned.
-    Errors: PlacementError for a rule that needs another move.
+
+    Shapes: `shape` is the whole tensor, by which the steps are chosen; a collective that moves no data to another memory
+    keeps that of its input, and takes a tensor with another size of a dim that the steps do not split.
+    Errors: PlacementError where a layout of the rule is not legal for the tensor, or no steps lead from one to the other.
     """
-    steps = reshard_steps(rule, device.mesh)
-    if not steps:
+    calls = tuple(_bound(step) for step in reshard_steps(rule, device, shape=shape, dtype=dtype))
+    if not calls:
         return _same
-    if len(steps) == 1:
-        return steps[0]
+    if len(calls) == 1:
+        return calls[0]
 
     def run(x: Any) -> Any:
-        for step in steps:
-            x = step(x)
+        for call in calls:
+            x = call(x)
         return x
 
     return run
 
 
-def reshard_steps(rule: str, mesh: tuple[int, int]) -> tuple[Step, ...]:
-    """The steps of `plan_reshard`: sums, then joins.
+def reshard_steps(
+    rule: str, device: Board, *, shape: Sequence[int], dtype: str = "bfloat16"
+) -> tuple[Collective | Call, ...]:
+    """The steps of `plan_reshard`: those of `ttt_shard_dsl.plan` for chips in a line, as collectives where they are one.
 
-    Of a dim that both axes split the inner axis comes first: its chips hold parts that are neighbours.
+    Errors: PlacementError.
     """
-    source, target = parse_rule(rule)
-    labels = [[dim.label for dim in spec.dims] for spec in (source, target)]
-    if labels[0] != labels[1] or (source.memory, source.cores, source.dtype) != (
-        target.memory,
-        target.cores,
-        target.dtype,
-    ):
-        raise PlacementError(
-            f"The two sides of the rule {rule!r} differ in more than what chips hold; so far a rule keeps dims, memory, cores "
-            "and dtype. Write them alike, and do the rest with an op of its own."
-        )
-    sums: list[Step] = []
-    joins: list[tuple[int, Step]] = []
-    for axis, (name, chips) in enumerate(zip(MESH_AXES, mesh, strict=True)):
-        before, after = _use(source, name), _use(target, name)
-        if before == after or chips == 1:
-            continue
-        if after is not None:
-            raise PlacementError(
-                f"The rule {rule!r} ends with {name!r} in use on a mesh {mesh[0]}×{mesh[1]}; so far a rule can sum over an "
-                "axis or join along it. Let the right side be whole on every chip."
-            )
-        if not isinstance(before, int):
-            sums.append(AllReduce(axis=axis))
-            continue
-        places = source.dims[before].places
-        depth = next(depth for depth, place in enumerate(places) if str(place.axis) == name)
-        if places[depth].cyclic:
-            raise PlacementError(
-                f"The rule {rule!r} joins a dim that is dealt out in turns (~{name}); so far a rule joins blocks. Use @{name}."
-            )
-        joins.append((depth, AllGather(axis=axis, dim=before)))
-    return (*sums, *(step for _, step in sorted(joins, key=lambda join: join[0], reverse=True)))
+    try:
+        steps = plan(rule, shape, device=device, dtype=dtype, topology="line").steps
+    except LayoutError as error:
+        raise PlacementError(str(error)) from error
+    return tuple(map(_collective, steps))
 
 
-def _use(spec: Spec, axis: str) -> int | str | None:
-    """What a layout does with a mesh axis: the dim that it splits, "pending" for a sum, None for nothing."""
-    if any(str(pending) == axis for pending in spec.pending):
-        return "pending"
-    for index, dim in enumerate(spec.dims):
-        if any(str(place.axis) == axis for place in dim.places):
-            return index
-    return None
+def _collective(step: Step) -> Collective | Call:
+    arguments = dict(step.call.arguments)
+    axis, dim = arguments.get("cluster_axis"), arguments.get("dim")
+    if not isinstance(axis, int) or "memory_config" in arguments:
+        return step.call
+    if step.kind == "all_reduce":
+        return AllReduce(axis=axis)
+    if step.kind == "reduce_scatter" and isinstance(dim, int):
+        return ReduceScatter(axis=axis, dim=dim)
+    if step.kind == "all_gather" and isinstance(dim, int):
+        return AllGather(axis=axis, dim=dim)
+    return step.call
+
+
+def _bound(step: Collective | Call) -> Callable[[Any], Any]:
+    if not isinstance(step, Call):
+        return step
+    import ttnn
+
+    return step.bind(ttnn)
 
 
 def _same(x: Any) -> Any:

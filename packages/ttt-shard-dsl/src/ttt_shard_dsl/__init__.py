@@ -44,8 +44,9 @@ if TYPE_CHECKING:
         raked_product as raked_product,
         tile_to_shape as tile_to_shape,
     )
-    from ttt_shard_dsl.reshard import Plan as Plan, plan as plan
+    from ttt_shard_dsl.reshard import plan as plan
     from ttt_shard_dsl.search import best_layouts as best_layouts, legal_layouts as legal_layouts
+    from ttt_shard_dsl.steps import Call as Call, Plan as Plan, Step as Step
     from ttt_shard_dsl.to_ttnn import to_memory_config as to_memory_config
     from ttt_shard_dsl.tree import (
         Axis as Axis,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Axis": "tree",
+    "Call": "steps",
     "CoreRange": "tree",
     "Cores": "tree",
     "Device": "geometry",
@@ -70,10 +72,11 @@ _HOMES = {
     "Page": "placement",
     "Place": "tree",
     "Placement": "placement",
-    "Plan": "reshard",
+    "Plan": "steps",
     "Rule": "tree",
     "SHORT_NAMES": "dtypes",
     "Spec": "tree",
+    "Step": "steps",
     "TILE": "dtypes",
     "Vector": "vector",
     "best_layouts": "search",
@@ -114,6 +117,7 @@ __all__ = [
     "SHORT_NAMES",
     "TILE",
     "Axis",
+    "Call",
     "CoreRange",
     "Cores",
     "Device",
@@ -127,6 +131,7 @@ __all__ = [
     "Plan",
     "Rule",
     "Spec",
+    "Step",
     "Vector",
     "best_layouts",
     "blocked_product",

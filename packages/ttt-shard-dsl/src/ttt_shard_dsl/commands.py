@@ -15,11 +15,11 @@ from cyclopts import App, Parameter
 from ttt_shard_dsl.errors import LayoutError
 from ttt_shard_dsl.geometry import Device
 from ttt_shard_dsl.parser import parse, parse_rule
-from ttt_shard_dsl.reshard import Topology
+from ttt_shard_dsl.steps import Topology
 
 if TYPE_CHECKING:
     from ttt_shard_dsl.placement import Placement
-    from ttt_shard_dsl.reshard import Plan
+    from ttt_shard_dsl.steps import Plan
     from ttt_shard_dsl.tree import Rule, Spec
 
 app = App(help="Check and draw the layout of a tensor, or list the steps from one layout to another.")

@@ -41,6 +41,8 @@ class Extents(NamedTuple):
     padded_shape: tuple[int, ...]
     mesh_dims: tuple[int | None, int | None]
     local: tuple[Local, ...]
+    cols_major: bool
+    """Whether a dim that both mesh axes split is split over the columns first."""
 
 
 def resolve_extents(spec: Spec, shape: Sequence[int], mesh: tuple[int, int], tiled: bool) -> Extents:
@@ -59,6 +61,7 @@ def resolve_extents(spec: Spec, shape: Sequence[int], mesh: tuple[int, int], til
 
     chip = list(shape)
     mesh_dims: list[int | None] = [None, None]
+    cols_major = False
     local: list[Local] = []
     entry = 0
     for index, dim in enumerate(spec.dims):
@@ -94,6 +97,7 @@ def resolve_extents(spec: Spec, shape: Sequence[int], mesh: tuple[int, int], til
             elif last > first:
                 fail(spec, path, f"a group over '{axis}' cannot be lowered yet", "allowed: one dim over a mesh axis")
             else:
+                cols_major |= axis == "rows" and mesh_dims[1] == first and min(mesh) > 1
                 _split_over_mesh(spec, path, dim, place, chip, first, mesh, mesh_dims)
             if place.cyclic and axis in MESH_AXES:
                 fail(spec, path, f"chips have blocks: '{axis}' cannot deal in turn", f"nearest valid: @{axis}")
@@ -115,7 +119,7 @@ def resolve_extents(spec: Spec, shape: Sequence[int], mesh: tuple[int, int], til
         if len(padded) == 1:
             padded.insert(0, 1)
         padded[-2:] = (-(-padded[-2] // TILE) * TILE, -(-padded[-1] // TILE) * TILE)
-    return Extents(tuple(chip), tuple(padded), (mesh_dims[0], mesh_dims[1]), tuple(local))
+    return Extents(tuple(chip), tuple(padded), (mesh_dims[0], mesh_dims[1]), tuple(local), cols_major)
 
 
 def _split_over_mesh(
@@ -132,9 +136,6 @@ def _split_over_mesh(
     which = MESH_AXES.index(axis)
     if mesh_dims[which] is not None:
         fail(spec, path, f"'{axis}' splits two dims", "allowed: each mesh axis once")
-    if entry in mesh_dims and axis == "rows":
-        reason = f"'{dim.label}' split over all chips goes along the rows of the mesh"
-        fail(spec, path, reason, f"nearest valid: {dim.label}@rows@cols")
     mesh_dims[which] = entry
     size, chips = chip[entry], mesh[which]
     if size % chips:

@@ -95,7 +95,9 @@ def _mesh_panel(placement: Placement, mesh: tuple[int, int], names: list[str]) -
     parts = _Parts(counts, [_chip_ranges(placement, names, dims[k], counts[k]) for k in (0, 1)])
 
     def part(row: int, column: int) -> tuple[int, ...]:
-        return (0, row * mesh[1] + column) if merged else (row % counts[0], column % counts[1])
+        if merged:
+            return 0, column * mesh[0] + row if placement.cols_major else row * mesh[1] + column
+        return row % counts[0], column % counts[1]
 
     replicas = mesh[0] * mesh[1] // prod(counts)
     notes = [f"each chip holds {_times(placement.chip_shape)} of {_times(placement.shape)}"]

@@ -43,7 +43,7 @@ class Placement(NamedTuple):
     mesh_dims: tuple[int | None, int | None]
     """The tensor's dim that is split over the rows of the mesh, and over its columns; None: replicated.
 
-    The same dim twice: split over all chips, row after row."""
+    The same dim twice: split over all chips, row after row unless `cols_major`."""
     pending: tuple[str, ...]
     """Mesh axes over which the tensor is still to be summed."""
     page_bytes: int
@@ -56,6 +56,8 @@ class Placement(NamedTuple):
     """Over how many banks an interleaved tensor is dealt, where each core of L1 is one; 0 for shards."""
     contiguous: bool = False
     """Whether a core has consecutive shards, rather than every n-th of n cores."""
+    cols_major: bool = False
+    """Whether a dim that is split over all chips goes down the columns of the mesh: chips can come to hold such parts."""
 
     @property
     def num_shards(self) -> int:
@@ -121,7 +123,8 @@ class Placement(NamedTuple):
         for chip in ((row, column) for row in range(mesh[0]) for column in range(mesh[1])):
             index = [slice(None)] * len(self.chip_shape)
             positions: dict[int | None, int] = {}
-            for dim, position, chips in zip(self.mesh_dims, chip, mesh, strict=True):
+            axes = list(zip(self.mesh_dims, chip, mesh, strict=True))
+            for dim, position, chips in reversed(axes) if self.cols_major else axes:
                 positions[dim] = positions.get(dim, 0) * chips + position
             for dim, position in positions.items():
                 if dim is not None:

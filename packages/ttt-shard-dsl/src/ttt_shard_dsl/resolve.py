@@ -68,6 +68,7 @@ def place(spec: Spec, shape: Sequence[int], *, device: Geometry, dtype: str | No
         bytes_per_bank=size if memory == "dram" else 0,
         banks=0 if shards.shape else banks,
         contiguous=shards.contiguous,
+        cols_major=extents.cols_major,
     )
 
 

@@ -17,9 +17,13 @@ _LEGACY = {
 
 
 def to_mesh_mapper(placement: Placement, mesh: tuple[int, int]) -> Any:
-    """The ttnn mesh mapper that gives each chip of a mesh of that shape its part; needs no device."""
+    """The ttnn mesh mapper that gives each chip of a mesh of that shape its part; needs no device.
+
+    Errors: `LayoutError` for a dim over all chips that goes down the columns of the mesh.
+    """
     import ttnn
 
+    _check_line(placement)
     rows, cols = placement.mesh_dims
     if rows is not None and rows == cols:  # ttnn splits a dim once: the mesh is one line of chips
         line = ttnn.MeshShape([mesh[0] * mesh[1]])
@@ -33,10 +37,12 @@ def to_mesh_mapper(placement: Placement, mesh: tuple[int, int]) -> Any:
 def to_mesh_composer(placement: Placement, mesh_device: Any) -> Any:
     """The ttnn mesh composer that puts the parts of the chips together again; of equal ones it takes the first.
 
-    Errors: `LayoutError` for a vector, which has no second dim for the axis that it is not split over.
+    Errors: `LayoutError` for a vector, which has no second dim for the axis that it is not split over; and as
+    `to_mesh_mapper`.
     """
     import ttnn
 
+    _check_line(placement)
     rows, columns = mesh_device.shape
     if placement.mesh_dims[0] is not None and placement.mesh_dims[0] == placement.mesh_dims[1]:
         line = ttnn.MeshComposerConfig([placement.mesh_dims[0]], ttnn.MeshShape([rows * columns]))
@@ -49,6 +55,15 @@ def to_mesh_composer(placement: Placement, mesh_device: Any) -> Any:
         dims.append(next(free) if dim is None else dim)  # ttnn wants a dim of its own for each axis
         sizes.append(1 if dim is None else size)
     return ttnn.create_mesh_composer(mesh_device, ttnn.MeshComposerConfig(dims, ttnn.MeshShape(*sizes)))
+
+
+def _check_line(placement: Placement) -> None:
+    if placement.cols_major:
+        dim = placement.mesh_dims[0]
+        raise LayoutError(
+            f"dim {dim} goes over all chips down the columns of the mesh, and a host tensor only along the rows",
+            choices="nearest valid: @rows@cols in place of @cols@rows, or plan, from a layout that the chips hold",
+        )
 
 
 def to_memory_config(placement: Placement) -> Any:
