@@ -133,6 +133,22 @@ def test_constraints_of_the_template() -> None:
         assert not any(dim.places[1:] for dim in spec.dims if "b" in dim.names)
 
 
+@pytest.mark.parametrize("device", [N150, SMALL])
+@pytest.mark.parametrize(
+    "on", ["l1 on 0-0..1-1", "l1 on 1-0..1-1:col", "l1 on 2-1..2-1,0-0..1-0", "l1 on 1-1..1-1", "dram on 1-0..2-0"]
+)
+def test_no_core_beside_those_of_the_template(device: Device, on: str) -> None:
+    cores = parse(f"s d in {on}").cores
+    assert cores is not None
+    allowed = {(x, y) for r in cores.ranges for x, y in product(range(r.x0, r.x1 + 1), range(r.y0, r.y1 + 1))}
+    found = list(legal_layouts(f"1 b s d in {on}", (1, 2, 64, 128), device=device))
+    assert found
+    for spec, placement in found:
+        assert set(placement.cores) <= allowed
+        assert placement.cores
+        assert spec.cores == cores
+
+
 def test_groups_of_dims_that_have_no_name() -> None:
     found = {str(spec) for spec, _ in legal_layouts("2 4 s d in l1", (2, 4, 32, 32), device=N150)}
     assert {"(dim0 dim1)@core:1 s d in l1", "2@core:1 4 s d in l1"} <= found
@@ -150,6 +166,12 @@ def test_groups_of_dims_that_have_no_name() -> None:
             "1 1 s d",
             {"split": ["dd"]},
             "'dd' is to be split, and no dim of the template\n  1 1 s d\n  nearest valid: d",
+        ),
+        (
+            "1 1 s d in l1 on 0-0..3-1",
+            {},
+            "0-0..3-1 leaves the grid of 3×2 cores\n  1 1 s d in l1 on 0-0..3-1\n                   ^^^^^^^^\n"
+            "  nearest valid: 0-0..2-1",
         ),
         ("1 1 s d", {"mesh_axes": ["row"]}, "'row' is not an axis of the mesh\n  nearest valid: rows"),
         (

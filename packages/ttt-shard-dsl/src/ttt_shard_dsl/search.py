@@ -2,7 +2,8 @@
 
 The space: the dims, paddings, mesh places and pending sums of a template; interleaved, or split in two parts or more as ttnn's
 legacy shardings allow: the last dim or a leading group over the cores or banks, or both over the rows and columns of cores; every
-block size up to what a chip holds; memory and dtype as the template says, if it does.
+block size up to what a chip holds; memory, cores and dtype as the template says, if it does: on its cores or banks a tensor is
+never interleaved, which would be over all of them, and on a single one it may lie whole.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ttt_shard_dsl.errors import LayoutError, nearest
 from ttt_shard_dsl.geometry import Device
 from ttt_shard_dsl.parser import parse
 from ttt_shard_dsl.placement import Placement
+from ttt_shard_dsl.shards import check_ranges
 from ttt_shard_dsl.tree import Axis, Dim, Place, Spec
 
 if TYPE_CHECKING:
@@ -80,10 +82,12 @@ def legal_layouts(
     chip (None: all), `mesh_axes` the axes over which any dim may be split besides those of the template, `max_cores` bounds
     the cores that hold a part in L1.
 
-    Errors: `LayoutError` for a template that is no layout, or has splits on a chip; where none is legal there are none.
+    Errors: `LayoutError` for a template that is no layout, has splits on a chip, or cores that the device has not; where none
+    is legal there are none.
     """
     spec = _ungrouped(parse(template) if isinstance(template, str) else template)
     _check(spec, split)
+    check_ranges(spec, spec.memory or "l1", device)
     endless = Device(
         device.grid, device.dram_banks, 1 << 62, 1 << 62, device.l1_alignment, device.dram_alignment, device.mesh
     )
@@ -153,12 +157,12 @@ def _on_chip(
 ) -> Iterator[Spec]:
     """Interleaved, then every split of what a chip holds; not all of them are legal."""
     last = len(spec.dims) - 1
-    for memory in ("l1", "dram") if spec.memory is None else (spec.memory,):
-        yield spec._replace(memory=memory, cores=None)
-    if len(whole.chip_shape) != len(spec.dims):
-        return
+    if spec.cores is None:
+        for memory in ("l1", "dram") if spec.memory is None else (spec.memory,):
+            yield spec._replace(memory=memory)
     ranges = spec.cores.ranges if spec.cores else ()
-    cores = sum(r.columns * r.rows for r in ranges) or device.grid[0] * device.grid[1]
+    given = sum(r.columns * r.rows for r in ranges)
+    cores, banks = given or device.grid[0] * device.grid[1], given or device.dram_banks
     columns, rows = (ranges[0].columns, ranges[0].rows) if ranges else device.grid
     may_widen = _may_split(spec, whole, last, last, split)
     unit = TILE if tiled else 1
@@ -167,7 +171,7 @@ def _on_chip(
 
     if spec.memory != "dram":
         if may_widen:
-            for block in _blocks(width, unit, cores):
+            for block in _blocks(width, unit, cores, whole=given == 1):
                 yield _split(spec, "l1", (last, last, "core", block))
         for first, end in groups:
             for block in _blocks(*_rows(whole, first, end, tiled), cores):
@@ -182,10 +186,10 @@ def _on_chip(
                     if _parts(extent, height) * _parts(width, block) > 1:
                         yield _split(spec, "l1", (first, end, down, height), (last, last, across, block))
     if spec.memory != "l1":
-        for block in _blocks(width, unit, device.dram_banks) if may_widen else ():
+        for block in _blocks(width, unit, banks, whole=given == 1) if may_widen else ():
             yield _split(spec, "dram", (last, last, "bank", block))
         for first, end in groups:
-            for block in _blocks(*_rows(whole, first, end, tiled), device.dram_banks):
+            for block in _blocks(*_rows(whole, first, end, tiled), banks):
                 yield _split(spec, "dram", (first, end, "bank", block))
 
 
@@ -230,7 +234,7 @@ def _split(spec: Spec, memory: str, *splits: tuple[int, int, str, int]) -> Spec:
         place = Place(Axis(name, sub if dot else None), block=block)
         dim = dims[first] if first == end else Dim(tuple(_name(spec, entry) for entry in range(first, end + 1)))
         dims[first : end + 1] = [dim._replace(places=(*dim.places, place))]
-    return spec._replace(dims=tuple(dims), memory=memory, cores=spec.cores if memory == "l1" else None)
+    return spec._replace(dims=tuple(dims), memory=memory)
 
 
 def _name(spec: Spec, entry: int) -> str:

@@ -74,8 +74,8 @@ def resolve_shards(
                 f"'{part.axis}' is in {home} but the layout is in {memory}",
                 f"nearest valid: in {home}",
             )
-    area = (device.dram_banks, 1) if memory == "dram" else device.grid
-    ranges = _check_ranges(spec, area, memory)
+    area = _area(memory, device)
+    ranges = check_ranges(spec, memory, device)
     if not local:
         if ranges:
             fail(
@@ -319,10 +319,19 @@ def _with_block(part: Local, block: int) -> str:
     return str(part.dim._replace(places=tuple(places)))
 
 
-def _check_ranges(spec: Spec, area: tuple[int, int], memory: str) -> tuple[CoreRange, ...]:
+def _area(memory: str, device: Geometry) -> tuple[int, int]:
+    """Columns and rows of cores, or one row of banks."""
+    return (device.dram_banks, 1) if memory == "dram" else device.grid
+
+
+def check_ranges(spec: Spec, memory: str, device: Geometry) -> tuple[CoreRange, ...]:
+    """The cores or banks that a spec names, if it does.
+
+    Errors: `LayoutError` for those that the device has not, and for one that is named twice.
+    """
     if spec.cores is None:
         return ()
-    columns, rows = area
+    columns, rows = _area(memory, device)
     ranges = spec.cores.ranges
     for index, r in enumerate(ranges):
         if r.x1 >= columns or r.y1 >= rows:
