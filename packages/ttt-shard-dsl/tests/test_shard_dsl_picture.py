@@ -63,9 +63,25 @@ y0  4   5   ·   ·
 y1  ·   ·   0   2
 y2  ·   ·   1   3
 
- 0  d 0:32      1  d 32:64     2  d 64:96     3  d 96:128    4  d 128:160   5  d 160:170
+ 0  d 0:32                   2  d 64:96                  4  d 128:160
+ 1  d 32:64                  3  d 96:128                 5  d 160:170 + 22 padding
 """
     )
+
+
+def test_padding_in_the_mesh_and_in_a_picture() -> None:
+    spec, placement = place("1 1 k n|384@cols@bank", 1, 1, 64, 300, device=T3K)
+    drawn = to_terminal(placement, device=T3K, spec=spec, colour=False)
+    assert " 6  n 288:300 + 36 padding" in drawn
+    assert " 7  n padding" in drawn
+    assert "the text pads" not in drawn  # other chips have none
+    spec, placement = place("1 1 k n|384@bank in dram", 1, 1, 64, 300)
+    texts = [
+        element.text for element in ElementTree.fromstring(to_svg(placement, device=N150, spec=spec)).iter(SVG + "text")
+    ]
+    at = texts.index("n 288:300")
+    assert texts[at + 1] == "+ 20 padding"
+    assert texts.count("n padding") == 2
 
 
 def test_replicas_pending_sums_and_interleaved_pages() -> None:
@@ -124,7 +140,13 @@ y0  0   1   ·
         ("1 1 s@core d in l1", (1, 1, 2040, 64), ["s 0:32", "s 2016:2040"]),
         ("2@core 4 s d in l1", (2, 4, 32, 64), ["dim0 0:1", "dim0 1:2"]),
         ("d@core", (1000,), ["d 0:32", "d 992:1000"]),
-        ("1 1 k n|384@bank in dram", (1, 1, 64, 300), ["n 0:32", "n 352:384"]),
+        ("1 1 s d|96", (1, 1, 32, 64), ["the text pads d by 32 to 96"]),
+        ("1 b|8@core h d in l1", (1, 6, 8, 64), ["5  b 5:6", "6  b padding"]),
+        (
+            "1 1 k n|384@bank in dram",
+            (1, 1, 64, 300),
+            ["9  n 288:300 + 20 padding", "11  n padding", "the text pads n by 84 to 384"],
+        ),
     ],
 )
 def test_ranges_of_rows(text: str, shape: tuple[int, ...], ranges: list[str]) -> None:

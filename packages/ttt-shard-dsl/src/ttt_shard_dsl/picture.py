@@ -1,8 +1,8 @@
 """Drawings of a placement, as text for a terminal and as SVG: which part of a tensor is on which chip, core and bank.
 
 Two panels: the mesh, where chips of one colour hold the same part, and one chip, where each core or bank has the colour of its
-shard. Index ranges of the first panel are those of the tensor, of the second those of what the chip holds. Equal placements have
-equal drawings.
+shard. Index ranges of the first panel are those of the tensor, of the second those of what the chip holds; padding is told from
+them, on a chip unless only the last chips have it. Equal placements have equal drawings.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ LEGEND = 128
 """Lines of a legend in a terminal; the middle of a longer one is left out."""
 
 
+Lines = tuple[str, ...]
+"""An index range, and below it the padding that follows."""
+
+
 class _Cell(NamedTuple):
     """A chip, core or bank: what it holds in short, and the index ranges of that."""
 
     label: str
-    ranges: tuple[str, ...]
+    ranges: Lines
     colour: Colour
 
 
@@ -114,9 +118,9 @@ def _mesh_panel(placement: Placement, mesh: tuple[int, int], names: list[str]) -
     )
 
 
-def _chip_ranges(placement: Placement, names: list[str], dim: int | None, count: int) -> list[str]:
+def _chip_ranges(placement: Placement, names: list[str], dim: int | None, count: int) -> list[Lines]:
     if dim is None:
-        return ["all"]
+        return [("all",)]
     size = placement.chip_shape[dim]
     return [_span(names[dim], i * size, size, placement.shape[dim]) for i in range(count)]
 
@@ -124,14 +128,15 @@ def _chip_ranges(placement: Placement, names: list[str], dim: int | None, count:
 class _Parts:
     """Parts of a tensor that is cut along several dims, by their index along each."""
 
-    def __init__(self, counts: tuple[int, ...], ranges: list[list[str]]) -> None:
+    def __init__(self, counts: tuple[int, ...], ranges: list[list[Lines]]) -> None:
         self.counts = counts
         self.ranges = ranges
         self.cut = [k for k, count in enumerate(counts) if count > 1] or [len(counts) - 1]
 
     def cell(self, index: tuple[int, ...]) -> _Cell:
         label = ",".join(str(index[k]) for k in self.cut)
-        return _Cell(label, tuple(self.ranges[k][index[k]] for k in self.cut), self.colour(index))
+        lines = tuple(line for k in self.cut for line in self.ranges[k][index[k]])
+        return _Cell(label, lines, self.colour(index))
 
     def colour(self, index: tuple[int, ...]) -> Colour:
         """Hue by the last dim that is cut, lightness by those before it."""
@@ -144,18 +149,25 @@ class _Parts:
     def legend(self) -> tuple[tuple[str, str, Colour], ...]:
         entries = []
         for k in self.cut:
-            for i, text in enumerate(self.ranges[k]):
+            for i, lines in enumerate(self.ranges[k]):
                 index = tuple(i if other == k else 0 for other in range(len(self.counts)))
                 label = ",".join(str(i) if other == k else "·" for other in self.cut)
-                entries.append((label, text, self.colour(index)))
+                entries.append((label, " ".join(lines), self.colour(index)))
         return tuple(entries)
 
 
 def _chip_panel(placement: Placement, device: Geometry, names: list[str]) -> _Panel:
     columns, rows = device.grid if placement.memory == "l1" else (device.dram_banks, 1)
+    data = _data(placement, device.mesh)
     held, notes, legend = (
-        _interleaved(placement, columns, rows) if not placement.num_shards else _sharded(placement, names)
+        _interleaved(placement, columns, rows) if not placement.num_shards else _sharded(placement, names, data)
     )
+    padded = [
+        f"{name} by {stored - size} to {stored}"
+        for name, size, stored in zip(names, data, placement.chip_shape, strict=True)
+        if size < stored
+    ]
+    notes += [f"the text pads {', '.join(padded)}"] if padded else []
     columns = max([columns, *(x + 1 for x, _ in held)])
     rows = max([rows, *(y + 1 for _, y in held)])
     unit = "cores" if placement.memory == "l1" else "DRAM banks"
@@ -177,6 +189,12 @@ def _chip_panel(placement: Placement, device: Geometry, names: list[str]) -> _Pa
 Held = tuple[dict[tuple[int, int], _Cell], list[str], list[tuple[str, str, Colour]]]
 
 
+def _data(placement: Placement, mesh: tuple[int, int]) -> tuple[int, ...]:
+    """What each chip holds without the padding of the text, where all have the same of it."""
+    sizes = zip(placement.shape, placement.chip_shape, placement.whole_shape(mesh), strict=True)
+    return tuple(size if chip == whole else chip for size, chip, whole in sizes)
+
+
 def _interleaved(placement: Placement, columns: int, rows: int) -> Held:
     """Pages dealt one by one; which core or bank is the first is up to the device."""
     padded = placement.padded_shape
@@ -194,11 +212,11 @@ def _interleaved(placement: Placement, columns: int, rows: int) -> Held:
     return held, notes, []
 
 
-def _sharded(placement: Placement, names: list[str]) -> Held:
+def _sharded(placement: Placement, names: list[str], data: tuple[int, ...]) -> Held:
     counts, shape = placement.shard_grid, placement.shard_shape
     assert shape is not None
     ranges = [
-        [_shard_span(placement, names, dim - len(counts), size, i) for i in range(counts[dim])]
+        [_shard_span(placement, names, data, dim - len(counts), size, i) for i in range(counts[dim])]
         for dim, size in enumerate(shape)
     ]
     parts = _Parts(counts, ranges)
@@ -227,11 +245,13 @@ def _both(before: _Cell, cell: _Cell) -> _Cell:
     return before._replace(label=f"{before.label} {cell.label}", ranges=ranges)
 
 
-def _shard_span(placement: Placement, names: list[str], dim: int, size: int, index: int) -> str:
+def _shard_span(
+    placement: Placement, names: list[str], data: tuple[int, ...], dim: int, size: int, index: int
+) -> Lines:
     """What a shard has of a stored dim, counted from the end; the first may be several dims taken as one."""
     last = len(names) + dim
     if last < 0:  # the row that tiles give a vector
-        return "row"
+        return ("row",)
     stored = placement.padded_shape[-len(names) :]
     merged = -dim == len(placement.shard_grid) and last > 0
     entry, unit = last, 1
@@ -243,15 +263,16 @@ def _shard_span(placement: Placement, names: list[str], dim: int, size: int, ind
                 break
     first = next((k for k in range(entry) if stored[k] > 1), entry) if merged else entry
     name = names[entry] if first == entry else f"({' '.join(names[first : entry + 1])})"
-    end = prod(stored[first:entry]) * (placement.chip_shape[entry] if first == entry else stored[entry])
+    end = prod(stored[first:entry]) * (data[entry] if first == entry else stored[entry])
     return _span(name, index * size // unit, size // unit, end)
 
 
-def _span(name: str, start: int, size: int, end: int) -> str:
+def _span(name: str, start: int, size: int, end: int) -> Lines:
     """Half-open, as a slice; what lies past the end is padding."""
     if start >= end:
-        return f"{name} padding"
-    return f"{name} {start}:{min(start + size, end)}"
+        return (f"{name} padding",)
+    past = start + size - end
+    return (f"{name} {start}:{end}", f"+ {past} padding") if past > 0 else (f"{name} {start}:{start + size}",)
 
 
 def _times(shape: tuple[int, ...]) -> str:
