@@ -74,6 +74,13 @@ def algebra(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def slow(session: nox.Session) -> None:
+    """6,000 random tensors against ttnn's own map of pages, and meshes there and back, instead of a sample of them."""
+    files = ("test_shard_dsl_pages.py", "test_shard_dsl_mesh.py")
+    session.run("pytest", "-q", *(f"packages/ttt-shard-dsl/tests/{name}" for name in files), env={"TTT_SLOW": "1"})
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """The speed of the layout algebra beside torch's pycute; `nox -s bench -- --inputs 200` is quick."""
     session.run("python", "packages/ttt-shard-dsl/benchmarks/algebra.py", *session.posargs)
