@@ -49,6 +49,7 @@ LLAMA_3_2_1B: dict[str, Any] = {  # as published with the model, in the older sp
     "use_cache": True,
     "vocab_size": 128256,
 }
+SUPPORTED = "gemma2, gpt_neox, gptj, llama, mistral, mixtral, phi3, qwen2, qwen3"
 STRETCHED = RopeSpec(
     theta=500_000.0,
     scaling=Llama3Scaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192),
@@ -137,8 +138,8 @@ def test_a_key_that_is_left_out_has_the_default_of_transformers() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "mamba"}, "config.json has model_type 'mamba'; supported are: llama, mistral, qwen2, qwen3."),
-        ({"model_type": None}, "config.json has no model_type; supported are: llama, mistral, qwen2, qwen3."),
+        ({"model_type": "mamba"}, f"config.json has model_type 'mamba'; supported are: {SUPPORTED}."),
+        ({"model_type": None}, f"config.json has no model_type; supported are: {SUPPORTED}."),
         (
             {"architectures": ["LlamaForSequenceClassification"]},
             "config.json names the architecture ['LlamaForSequenceClassification']; of model_type 'llama' only "

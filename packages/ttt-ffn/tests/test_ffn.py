@@ -88,9 +88,8 @@ def test_a_spec_out_of_range_is_refused() -> None:
 
 
 def test_another_activation_is_refused(mesh: Any) -> None:
-    spec = FFNSpec(hidden_dim=32, intermediate_dim=64)
-    assert spec.activation is ActivationType.SILU
-    object.__setattr__(spec, "activation", type("Other", (), {"value": "gelu"})())  # no other exists yet
+    spec = FFNSpec(hidden_dim=32, intermediate_dim=64, activation=ActivationType.GELU)
+    weights = {"gate": random(64, 32).numpy(), "up": random(64, 32).numpy(), "down": random(32, 64).numpy()}
     with pytest.raises(SpecError) as caught:
-        SwiGLU(spec, gate=random(64, 32).numpy(), up=random(64, 32).numpy(), down=random(32, 64).numpy(), device=mesh)
+        SwiGLU(spec, **weights, device=mesh)
     assert str(caught.value) == "SwiGLU gates with silu, the spec says gelu. Use the block of that activation."

@@ -12,6 +12,7 @@ from ttt_attention.spec import (
     AttentionSpec as AttentionSpec,
     HeadNormSpec as HeadNormSpec,
     Llama3Scaling as Llama3Scaling,
+    LongRopeScaling as LongRopeScaling,
     RopeSpec as RopeSpec,
 )
 
@@ -22,6 +23,7 @@ __all__ = [
     "GroupedQueryAttention",
     "HeadNormSpec",
     "Llama3Scaling",
+    "LongRopeScaling",
     "RopeSpec",
     "Rotary",
     "cache_placement",

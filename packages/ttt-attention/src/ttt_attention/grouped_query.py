@@ -56,6 +56,7 @@ class GroupedQueryAttention:
         cache_dtype: DType = "bfloat8_b",
         rotary: Rotary | None = None,
     ) -> None:
+        _refuse_unfused(spec)
         self.spec = spec
         self.cache_dtype: DType = cache_dtype
         self.rotary = rotary or Rotary(spec.rope, head_dim=spec.head_dim, context=spec.max_context, device=device)
@@ -258,6 +259,16 @@ def _refuse_pages(page_table: Tensor | None) -> None:
             "GroupedQueryAttention was given a page_table, and reads contiguous caches only: without it the values would be "
             "those of other tokens. Leave it out, and allocate the cache with allocate_cache."
         )
+
+
+def _refuse_unfused(spec: AttentionSpec) -> None:
+    """What the fused attention of ttnn, or this forward, has no place for; Rotary refuses other rotations."""
+    for asked, name in ((spec.soft_cap is not None, "soft_cap"), (spec.output_bias, "output_bias")):
+        if asked:
+            raise SpecError(
+                f"GroupedQueryAttention cannot do {name}={getattr(spec, name)}, and without it the values would be others. "
+                "Use a block that can."
+            )
 
 
 def _agree(wanted: bool, given: tuple[object, ...], field: str, names: str) -> None:

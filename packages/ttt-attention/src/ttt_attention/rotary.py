@@ -9,8 +9,8 @@ import numpy as np
 import ttnn
 
 from ttt_attention.heads import pad_halves, padded_head_dim
-from ttt_attention.spec import RopeSpec
-from ttt_core import Tensor
+from ttt_attention.spec import Llama3Scaling, RopeSpec
+from ttt_core import SpecError, Tensor
 from ttt_hw import board_of
 from ttt_shard_dsl import TILE, memory_config
 from ttt_weights import Float32, LazyWeight
@@ -30,6 +30,8 @@ def inverse_frequencies(rope: RopeSpec, head_dim: int) -> Float32:
     if rope.scaling is None:
         return frequencies
     s = rope.scaling
+    if not isinstance(s, Llama3Scaling):
+        raise SpecError(f"Rotary has no formula for {type(s).__name__} so far; it has one for Llama3Scaling.")
     one = np.float32(1)  # torch divides a number by a tensor as number · (1 / tensor)
     wavelengths = np.float32(2 * math.pi) * (one / frequencies)
     turns = np.float32(s.original_context) * (one / wavelengths)
@@ -49,7 +51,14 @@ class Rotary:
     one user a core, as ttnn.experimental.rotary_embedding_hf wants them.
     """
 
-    def __init__(self, rope: RopeSpec, *, head_dim: int, context: int, device: Any) -> None:
+    def __init__(self, rope: RopeSpec | None, *, head_dim: int, context: int, device: Any) -> None:
+        if rope is None or rope.style != "half" or rope.rotated(head_dim) != head_dim:
+            raise SpecError(
+                f"Rotary turns whole heads whose element i is paired with i + {head_dim // 2}, the spec says {rope}. It has no "
+                "tables for this so far."
+            )
+        if not isinstance(rope.scaling, Llama3Scaling | None):
+            inverse_frequencies(rope, head_dim)  # refuses it
         self.rope = rope
         self.head_dim = head_dim
         self._board = board_of(device)

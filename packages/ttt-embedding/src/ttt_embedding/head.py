@@ -6,7 +6,7 @@ from typing import Any
 
 import ttnn
 
-from ttt_core import Tensor
+from ttt_core import SpecError, Tensor
 from ttt_embedding.spec import HeadSpec
 from ttt_hw import Array, DType, PlannedMatmul, board_of, plan_reshard
 from ttt_shard_dsl import TILE, memory_config
@@ -17,10 +17,15 @@ class LMHead:
     """logits = x · weightᵀ; the vocabulary is split over the columns of a mesh and joined again.
 
     Shapes: x [1, 1, rows, hidden_dim] → [1, 1, rows, vocab_size], in DRAM; weight [vocab_size, hidden_dim], stored transposed.
-    Errors: WeightError if the weight's shape is another; PlacementError if no config fits the device.
+    Errors: SpecError for a bias or a soft-cap;
+    WeightError if the weight's shape is another; PlacementError if no config fits the device.
     """
 
     def __init__(self, spec: HeadSpec, weight: Source | Array, *, device: Any, dtype: DType = "bfloat8_b") -> None:
+        if spec.bias or spec.soft_cap is not None:
+            raise SpecError(
+                f"LMHead is a matmul and no more, the spec says {spec}. Use a block that computes the rest."
+            )
         self.spec = spec
         board = board_of(device)
         chips = board.mesh[1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import ttnn
 
-from ttt_core import Tensor
+from ttt_core import SpecError, Tensor
 from ttt_embedding.spec import EmbeddingSpec
 from ttt_hw import Array, board_of
 from ttt_shard_dsl import memory_config
@@ -17,10 +17,14 @@ class TokenEmbedding:
     """y[i] = table[ids[i]].
 
     Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [vocab_size, hidden_dim].
-    Errors: WeightError if the table's shape is another.
+    Errors: SpecError for a scale, WeightError if the table's shape is another.
     """
 
     def __init__(self, spec: EmbeddingSpec, weight: Source | Array, *, device: Any) -> None:
+        if spec.scale != 1.0:
+            raise SpecError(
+                f"TokenEmbedding looks rows up as they are, the spec says scale={spec.scale}. Use a block that multiplies."
+            )
         self.spec = spec
         board = board_of(device)
         shape = (spec.vocab_size, spec.hidden_dim)

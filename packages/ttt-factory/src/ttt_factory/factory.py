@@ -95,6 +95,7 @@ class ModelFactory:
                     ffn=ffn,
                     attention_norm=RMSNorm(layer.attention_norm, part["attention_norm"], device=device),
                     ffn_norm=RMSNorm(layer.ffn_norm, part["ffn_norm"], device=device),
+                    residual=layer.residual,
                 )
             )
         final_norm = RMSNorm(spec.final_norm, used[names.final_norm], device=device)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ttt_patterns import Residual
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightNames:
@@ -36,17 +38,39 @@ class Family:
 
     `defaults` are those of its config class, for keys that a file may leave out; `required` maps a key to the only value that
     ttt can express so far; `unused` are keys that do not change the forward pass.
-    `window` says how the config speaks of sliding windows: not at all, by sliding_window for all layers, or by layer_types.
+    `keys` are its names for keys that are elsewhere called as in Llama's config. `window` says how the config speaks of sliding
+    windows: not at all, by sliding_window for all layers, by layer_types, or by sliding_window for every other layer.
+    `norm` multiplies by its weight (rms), by 1 + weight (rms_plus_one), or is a LayerNorm with bias (layer). `rotated` is the key
+    of the rotated dims, or of their share of a head. `residual` parallel is sequential where use_parallel_residual says no.
+    `names` are Llama's until a family's blocks have a forward: a checkpoint that names its tensors otherwise, or fuses them, is
+    refused by the first name that is missing.
     """
 
     architecture: str
     names: WeightNames = field(default_factory=WeightNames)
+    keys: dict[str, str] = field(default_factory=dict)
     required: dict[str, object] = field(default_factory=dict)
     defaults: dict[str, object] = field(default_factory=dict)
     unused: frozenset[str] = frozenset()
     qkv_bias: bool = False
+    output_bias: bool = False
+    attention_bias_key: bool = False
+    """attention_bias, true by default, decides on the biases of attention."""
     head_norm: bool = False
-    window: Literal["none", "all_layers", "layer_types"] = "none"
+    head_bias: bool = False
+    head_dim_key: bool = True
+    gated: bool = True
+    ffn_bias: bool = False
+    experts: bool = False
+    soft_caps: bool = False
+    """Soft-caps of scores and logits, the scale of scores by query_pre_attn_scalar, embeddings times sqrt(hidden_size)."""
+    norm: Literal["rms", "rms_plus_one", "layer"] = "rms"
+    residual: Residual = "sequential"
+    shared_norm: bool = False
+    rope_types: tuple[str, ...] = ("default", "llama3")
+    rope_style: Literal["half", "interleaved"] = "half"
+    rotated: str | None = None
+    window: Literal["none", "all_layers", "layer_types", "alternating"] = "none"
 
 
 # Keys of any family that concern training, files, sampling or transformers itself.
@@ -67,6 +91,13 @@ _QWEN: dict[str, object] = {
     **_COMMON, "vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768,
     "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28,
 }  # fmt: skip
+
+_DROPOUTS = frozenset(
+    {
+        "attention_probs_dropout_prob", "attn_pdrop", "classifier_dropout", "embd_pdrop", "hidden_dropout",
+        "hidden_dropout_prob", "resid_pdrop",
+    }
+)  # fmt: skip
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(
@@ -96,5 +127,92 @@ FAMILIES: dict[str, Family] = {
         defaults={**_QWEN, "num_key_value_heads": 32, "head_dim": 128},
         head_norm=True,
         window="layer_types",
+    ),
+    "phi3": Family(
+        architecture="Phi3ForCausalLM",
+        required={"hidden_act": "silu", "attention_bias": False},
+        defaults={
+            **_COMMON, "vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192, "rms_norm_eps": 1e-5,
+            "max_position_embeddings": 4096, "original_max_position_embeddings": 4096, "partial_rotary_factor": 1.0,
+        },
+        unused=_DROPOUTS,
+        head_dim_key=False,
+        rope_types=("default", "longrope"),
+        rotated="partial_rotary_factor",
+        window="all_layers",
+    ),
+    "gemma2": Family(
+        architecture="Gemma2ForCausalLM",
+        required={"attention_bias": False},
+        keys={"hidden_act": "hidden_activation"},
+        defaults={
+            "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+            "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "sliding_window": 4096, "query_pre_attn_scalar": 256,
+            "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0, "hidden_activation": "gelu_pytorch_tanh",
+        },
+        # The model reads hidden_activation and sliding_window.
+        unused=frozenset({"hidden_act", "cache_implementation", "sliding_window_size"}),
+        soft_caps=True,
+        norm="rms_plus_one",
+        residual="sandwich",
+        window="alternating",
+    ),
+    "gptj": Family(
+        architecture="GPTJForCausalLM",
+        required={"rotary": True, "scale_attn_weights": True},
+        keys={
+            "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+            "max_position_embeddings": "n_positions", "intermediate_size": "n_inner", "hidden_act": "activation_function",
+            "rms_norm_eps": "layer_norm_epsilon",
+        },
+        defaults={
+            "vocab_size": 50400, "n_positions": 2048, "n_embd": 4096, "n_layer": 28, "n_head": 16, "rotary_dim": 64,
+            "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": False,
+        },
+        unused=_DROPOUTS | {
+            "gradient_checkpointing", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+            "summary_use_proj", "task_specific_params", "tokenizer_class",
+        },
+        head_bias=True,
+        head_dim_key=False,
+        gated=False,
+        ffn_bias=True,
+        norm="layer",
+        residual="parallel",
+        shared_norm=True,
+        rope_types=("default",),
+        rope_style="interleaved",
+        rotated="rotary_dim",
+    ),
+    "gpt_neox": Family(
+        architecture="GPTNeoXForCausalLM",
+        keys={"rms_norm_eps": "layer_norm_eps", "rope_theta": "rotary_emb_base"},
+        defaults={
+            "vocab_size": 50432, "hidden_size": 6144, "num_hidden_layers": 44, "num_attention_heads": 64,
+            "intermediate_size": 24576, "hidden_act": "gelu", "max_position_embeddings": 2048, "layer_norm_eps": 1e-5,
+            "tie_word_embeddings": False, "use_parallel_residual": True, "rotary_pct": 0.25, "attention_bias": True,
+        },
+        unused=_DROPOUTS | {"is_decoder"},
+        attention_bias_key=True,
+        head_dim_key=False,
+        gated=False,
+        ffn_bias=True,
+        norm="layer",
+        residual="parallel",
+        rope_types=("default",),
+        rotated="rotary_pct",
+    ),
+    "mixtral": Family(
+        architecture="MixtralForCausalLM",
+        required={"hidden_act": "silu"},
+        defaults={
+            **_COMMON, "vocab_size": 32000, "intermediate_size": 14336, "max_position_embeddings": 131072,
+            "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "num_experts_per_tok": 2, "num_local_experts": 8,
+            "rope_theta": 1_000_000.0,
+        },
+        unused=frozenset({"output_router_logits", "router_aux_loss_coef", "router_jitter_noise"}),  # for training
+        experts=True,
+        window="all_layers",
     ),
 }  # fmt: skip

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ttt_attention import AttentionSpec, HeadNormSpec, Llama3Scaling, RopeSpec
+from ttt_attention import AttentionSpec, HeadNormSpec, Llama3Scaling, LongRopeScaling, RopeSpec
 from ttt_core import SpecError
 from ttt_embedding import EmbeddingSpec, HeadSpec
 from ttt_factory.families import FAMILIES, UNUSED_EVERYWHERE, Family
 from ttt_factory.spec import DecoderLayerSpec, ModelSpec
-from ttt_ffn import FFNSpec
-from ttt_norm import NormSpec
+from ttt_ffn import ActivationType, FFNSpec, MoESpec
+from ttt_norm import NormSpec, NormType
 
 CONFIG_FILE = "config.json"
-ROPE_TYPES = ("default", "llama3")
 LAYER_TYPES = ("full_attention", "sliding_attention")
 ROPE_KEYS = ("rope_theta", "rope_type", "type")
-LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+SCALING_KEYS = {
+    "default": (),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "longrope": ("short_factor", "long_factor", "factor", "attention_factor", "original_max_position_embeddings"),
+}
+LONGROPE_NAMES = ("su", "yarn")  # what Phi-3 files call longrope
+ACTIVATIONS = {
+    "silu": ActivationType.SILU,
+    "gelu": ActivationType.GELU,
+    "gelu_fast": ActivationType.GELU_TANH,
+    "gelu_new": ActivationType.GELU_TANH,
+    "gelu_pytorch_tanh": ActivationType.GELU_TANH,
+}
 MAX_LAYERS = 1_000  # blocks are built one by one: more is a slip that would keep a machine busy for minutes
 
 Number = TypeVar("Number", int, float)
@@ -62,32 +74,34 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
     family = _family(config)
     reader = _Reader(config, family)
     hidden_dim = reader.number("hidden_size", int)
-    num_heads = reader.number("num_attention_heads", int)
-    grouped = reader.optional("num_key_value_heads") is not None  # null means one for each query head
-    num_kv_heads = reader.number("num_key_value_heads", int) if grouped else num_heads
-    head_dim = reader.number("head_dim", int, default=hidden_dim // num_heads)
     vocab_size = reader.number("vocab_size", int)
     max_context = reader.number("max_position_embeddings", int)
-    eps = reader.number("rms_norm_eps", float)
     num_layers = reader.number("num_hidden_layers", int, most=MAX_LAYERS)
-    tied = reader.flag("tie_word_embeddings")
-    attention = AttentionSpec(
-        hidden_dim=hidden_dim,
-        num_heads=num_heads,
-        num_kv_heads=num_kv_heads,
-        head_dim=head_dim,
-        max_context=max_context,
-        rope=_rope(reader),
-        qkv_bias=family.qkv_bias,
-        head_norm=HeadNormSpec(eps=eps) if family.head_norm else None,
-    )
+    norm = _norm(reader, family, hidden_dim)
+    attention = _attention(reader, family, hidden_dim, max_context, norm.eps)
     windows = _windows(reader, family, num_layers)
-    ffn = FFNSpec(hidden_dim=hidden_dim, intermediate_dim=reader.number("intermediate_size", int))
-    norm = NormSpec(dim=hidden_dim, eps=eps)
+    ffn = _ffn(reader, family, hidden_dim)
+    head = HeadSpec(
+        vocab_size=vocab_size,
+        hidden_dim=hidden_dim,
+        tied=reader.flag("tie_word_embeddings"),
+        bias=family.head_bias,
+        soft_cap=reader.cap("final_logit_softcapping") if family.soft_caps else None,
+    )
+    parallel = family.residual == "parallel" and (family.shared_norm or reader.flag("use_parallel_residual"))
+    residual = "sequential" if family.residual == "parallel" and not parallel else family.residual
     reader.finish()
+    output_norm = norm if residual == "sandwich" else None
     layers = {
         window: DecoderLayerSpec(
-            attention=replace(attention, window=window), ffn=ffn, attention_norm=norm, ffn_norm=norm
+            attention=replace(attention, window=window),
+            ffn=ffn,
+            attention_norm=norm,
+            ffn_norm=norm,
+            residual=residual,
+            shared_norm=family.shared_norm,
+            attention_output_norm=output_norm,
+            ffn_output_norm=output_norm,
         )
         for window in set(windows)
     }
@@ -96,10 +110,69 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
         hidden_dim=hidden_dim,
         vocab_size=vocab_size,
         max_context=max_context,
-        embedding=EmbeddingSpec(vocab_size=vocab_size, hidden_dim=hidden_dim),
+        embedding=EmbeddingSpec(
+            vocab_size=vocab_size, hidden_dim=hidden_dim, scale=hidden_dim**0.5 if family.soft_caps else 1.0
+        ),
         layers=tuple(layers[window] for window in windows),
         final_norm=norm,
-        head=HeadSpec(vocab_size=vocab_size, hidden_dim=hidden_dim, tied=tied),
+        head=head,
+    )
+
+
+def _attention(reader: _Reader, family: Family, hidden_dim: int, max_context: int, eps: float) -> AttentionSpec:
+    num_heads = reader.number("num_attention_heads", int)
+    grouped = reader.optional("num_key_value_heads") is not None  # null means one for each query head
+    width = hidden_dim // num_heads
+    head_dim = reader.number("head_dim", int, default=width) if family.head_dim_key else width
+    biased = family.attention_bias_key and reader.flag("attention_bias")
+    return AttentionSpec(
+        hidden_dim=hidden_dim,
+        num_heads=num_heads,
+        num_kv_heads=reader.number("num_key_value_heads", int) if grouped else num_heads,
+        head_dim=head_dim,
+        max_context=max_context,
+        rope=_rope(reader, family, head_dim, max_context),
+        qkv_bias=family.qkv_bias or biased,
+        output_bias=family.output_bias or biased,
+        head_norm=HeadNormSpec(eps=eps) if family.head_norm else None,
+        score_scale=reader.number("query_pre_attn_scalar", float) ** -0.5 if family.soft_caps else None,
+        soft_cap=reader.cap("attn_logit_softcapping") if family.soft_caps else None,
+    )
+
+
+def _ffn(reader: _Reader, family: Family, hidden_dim: int) -> FFNSpec | MoESpec:
+    activation = ActivationType.SILU
+    if "hidden_act" not in family.required:
+        name = reader.get("hidden_act")
+        if name not in ACTIVATIONS:
+            raise SpecError(
+                f"{CONFIG_FILE}: {reader.name('hidden_act')} is {_shown(name)}; supported are: {', '.join(ACTIVATIONS)}."
+            )
+        activation = ACTIVATIONS[name]
+    # Only GPT-J lets it out, and then means four times the hidden size.
+    intermediate_dim = reader.number("intermediate_size", int, default=4 * hidden_dim)
+    ffn = FFNSpec(
+        hidden_dim=hidden_dim,
+        intermediate_dim=intermediate_dim,
+        activation=activation,
+        gated=family.gated,
+        bias=family.ffn_bias,
+    )
+    if not family.experts:
+        return ffn
+    return MoESpec(
+        experts=reader.number("num_local_experts", int), active=reader.number("num_experts_per_tok", int), ffn=ffn
+    )
+
+
+def _norm(reader: _Reader, family: Family, hidden_dim: int) -> NormSpec:
+    layer = family.norm == "layer"
+    return NormSpec(
+        dim=hidden_dim,
+        eps=reader.number("rms_norm_eps", float),
+        kind=NormType.LAYER if layer else NormType.RMS,
+        offset=1 if family.norm == "rms_plus_one" else 0,
+        bias=layer,
     )
 
 
@@ -119,20 +192,26 @@ def _family(config: Mapping[str, Any]) -> Family:
 
 
 class _Reader:
-    """Reads keys with types and defaults, and remembers which were read."""
+    """Reads keys with types and defaults, and remembers which were read. Keys are Llama's, whatever the family calls them."""
 
     def __init__(self, config: Mapping[str, Any], family: Family) -> None:
         self._config = config
         self._family = family
         self._read: set[str] = set()
 
+    def name(self, key: str) -> str:
+        """What the family calls a key."""
+        return self._family.keys.get(key, key)
+
     def get(self, key: str) -> Any:
+        key = self.name(key)
         self._read.add(key)
         value = self._config.get(key)
         return self._family.defaults.get(key) if value is None else value
 
     def optional(self, key: str) -> Any:
         """A key whose null means none, and not the default."""
+        key = self.name(key)
         self._read.add(key)
         return self._config[key] if key in self._config else self._family.defaults.get(key)
 
@@ -140,6 +219,7 @@ class _Reader:
         """A positive number; an integer is at most `most`, by default what ttnn's sizes and positions can hold."""
         value = self.get(key)
         value = default if value is None else value
+        key = self.name(key)
         allowed = (int,) if kind is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value <= sys.float_info.max:
             word = "a positive integer" if kind is int else "a positive number"
@@ -153,6 +233,10 @@ class _Reader:
         if not isinstance(value, bool):
             raise SpecError(f"{CONFIG_FILE}: {key} is {value!r}, true or false is wanted.")
         return value
+
+    def cap(self, key: str) -> float | None:
+        """A positive number; null means none."""
+        return None if self.optional(key) is None else self.number(key, float)
 
     def finish(self) -> None:
         """Every key is read, without influence, or an error; an unknown key that says no (null, false, empty) is let pass."""
@@ -173,36 +257,76 @@ class _Reader:
                 )
 
 
-def _rope(reader: _Reader) -> RopeSpec:
+def _rope(reader: _Reader, family: Family, head_dim: int, max_context: int) -> RopeSpec:
     """transformers 5 writes rope_parameters; older files have rope_theta and rope_scaling."""
     theta, old = reader.get("rope_theta"), reader.get("rope_scaling")
     new = reader.get("rope_parameters")
     for key, value in (("rope_parameters", new), ("rope_scaling", old)):
         if value is not None and not isinstance(value, Mapping):
             raise SpecError(f"{CONFIG_FILE}: {key} is {value!r}, a JSON object is wanted.")
-    parameters = new or old or {}
-    theta = parameters.get("rope_theta") or theta or 10_000.0
+    parameters: Mapping[str, Any] = new or old or {}
+    theta = _positive(parameters.get("rope_theta") or theta or 10_000.0, "rope_theta")
     kind = parameters.get("rope_type", parameters.get("type", "default"))
-    if kind not in ROPE_TYPES:
+    if kind in LONGROPE_NAMES and "longrope" in family.rope_types:
+        kind = "longrope"
+    if kind not in family.rope_types:
         raise SpecError(
-            f"{CONFIG_FILE}: rope scaling {kind!r} is not supported; supported are: {', '.join(ROPE_TYPES)}."
+            f"{CONFIG_FILE}: rope scaling {kind!r} is not supported; supported are: {', '.join(family.rope_types)}."
         )
-    known = ROPE_KEYS if kind == "default" else (*ROPE_KEYS, *LLAMA3_KEYS)
+    shared = ROPE_KEYS if family.rotated in (None, "rotary_dim") else (*ROPE_KEYS, "partial_rotary_factor")
+    known = (*shared, *SCALING_KEYS[kind])
     for key, value in parameters.items():
         if key not in known and value:
             raise SpecError(
                 f"{CONFIG_FILE}: {key} = {_shown(value)} of the rotary embedding is not understood with rope type {kind!r} "
                 f"and could change the result; understood are: {', '.join(known)}. Remove it if it has no influence."
             )
-    if kind == "default":
-        return RopeSpec(theta=_positive(theta, "rope_theta"))
-    scaling = Llama3Scaling(
-        factor=_positive(parameters.get("factor"), "factor"),
-        low_freq_factor=_positive(parameters.get("low_freq_factor"), "low_freq_factor"),
-        high_freq_factor=_positive(parameters.get("high_freq_factor"), "high_freq_factor"),
-        original_context=_whole(parameters.get("original_max_position_embeddings"), "original_max_position_embeddings"),
+    dim = _rotated(reader, family, parameters, head_dim)
+    scaling: Llama3Scaling | LongRopeScaling | None = None
+    if "longrope" in family.rope_types:  # also where its key is without influence
+        original = reader.number("original_max_position_embeddings", int)
+        scaling = _longrope(parameters, original, max_context) if kind == "longrope" else None
+    if kind == "llama3":
+        scaling = Llama3Scaling(
+            factor=_positive(parameters.get("factor"), "factor"),
+            low_freq_factor=_positive(parameters.get("low_freq_factor"), "low_freq_factor"),
+            high_freq_factor=_positive(parameters.get("high_freq_factor"), "high_freq_factor"),
+            original_context=_whole(
+                parameters.get("original_max_position_embeddings"), "original_max_position_embeddings"
+            ),
+        )
+    return RopeSpec(theta=theta, scaling=scaling, style=family.rope_style, dim=dim)
+
+
+def _rotated(reader: _Reader, family: Family, parameters: Mapping[str, Any], head_dim: int) -> int | None:
+    """How many elements of a head turn; None for all."""
+    if family.rotated is None:
+        return None
+    if family.rotated == "rotary_dim":
+        dim = reader.number("rotary_dim", int)
+    else:
+        share = reader.number(family.rotated, float)
+        dim = int(head_dim * _positive(parameters.get("partial_rotary_factor", share), "partial_rotary_factor"))
+    return None if dim == head_dim else dim
+
+
+def _longrope(parameters: Mapping[str, Any], original: int, max_context: int) -> LongRopeScaling:
+    """The attention factor is sqrt(1 + ln(factor) / ln(original)) unless given [_compute_longrope_parameters]."""
+    original = _whole(parameters.get("original_max_position_embeddings", original), "original_max_position_embeddings")
+    factors = {}
+    for key in ("short_factor", "long_factor"):
+        if not isinstance(values := parameters.get(key), list):
+            raise SpecError(f"{CONFIG_FILE}: {key} of the rotary embedding is {_shown(values)}, a list is wanted.")
+        factors[key] = tuple(_positive(value, key) for value in values)
+    given = parameters.get("attention_factor")
+    factor = _positive(parameters.get("factor") or max_context / original, "factor")
+    attention_factor = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
+    return LongRopeScaling(
+        short_factors=factors["short_factor"],
+        long_factors=factors["long_factor"],
+        original_context=original,
+        attention_factor=attention_factor if given is None else _positive(given, "attention_factor"),
     )
-    return RopeSpec(theta=_positive(theta, "rope_theta"), scaling=scaling)
 
 
 def _windows(reader: _Reader, family: Family, num_layers: int) -> list[int | None]:
@@ -214,6 +338,11 @@ def _windows(reader: _Reader, family: Family, num_layers: int) -> list[int | Non
         raise SpecError(f"{CONFIG_FILE}: sliding_window is {window!r}, a positive integer or null is wanted.")
     if family.window == "all_layers":
         return [window] * num_layers
+    if family.window == "alternating":
+        kinds = reader.get("layer_types") or [
+            "full_attention" if layer % 2 else "sliding_attention" for layer in range(num_layers)
+        ]
+        return _by_kind(kinds, window, num_layers)
     full = (
         reader.number("max_window_layers", int, default=num_layers) if reader.flag("use_sliding_window") else num_layers
     )
@@ -221,6 +350,10 @@ def _windows(reader: _Reader, family: Family, num_layers: int) -> list[int | Non
     kinds = reader.get("layer_types") or [
         "sliding_attention" if window is not None and layer >= full else "full_attention" for layer in range(num_layers)
     ]
+    return _by_kind(kinds, window, num_layers)
+
+
+def _by_kind(kinds: Any, window: int | None, num_layers: int) -> list[int | None]:
     if not isinstance(kinds, list) or len(kinds) != num_layers or any(kind not in LAYER_TYPES for kind in kinds):
         raise SpecError(
             f"{CONFIG_FILE}: layer_types is {kinds!r}; a list of {num_layers} is wanted, each one of {', '.join(LAYER_TYPES)}."

@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 from ttt_attention import AttentionSpec
 from ttt_embedding import EmbeddingSpec, HeadSpec
-from ttt_ffn import FFNSpec
+from ttt_ffn import FFNSpec, MoESpec
 from ttt_norm import NormSpec
 from ttt_patterns import LayerSpec
 
-DecoderLayerSpec: TypeAlias = LayerSpec[AttentionSpec, FFNSpec, NormSpec]
+DecoderLayerSpec: TypeAlias = LayerSpec[AttentionSpec, FFNSpec | MoESpec, NormSpec]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,3 +26,23 @@ class ModelSpec:
     layers: tuple[DecoderLayerSpec, ...]
     final_norm: NormSpec
     head: HeadSpec
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights, biases and norms; a table that embedding and head share counts once."""
+        layers = sum(map(_parameters, self.layers))
+        return self.embedding.num_parameters + layers + self.final_norm.num_parameters + self.head.num_parameters
+
+
+def _parameters(layer: DecoderLayerSpec) -> int:
+    norms = (
+        layer.attention_norm,
+        None if layer.shared_norm else layer.ffn_norm,
+        layer.attention_output_norm,
+        layer.ffn_output_norm,
+    )
+    return (
+        layer.attention.num_parameters
+        + layer.ffn.num_parameters
+        + sum(norm.num_parameters for norm in norms if norm is not None)
+    )

@@ -1,6 +1,6 @@
 """Feed-forward blocks for ttnn."""
 
 from ttt_ffn.gated import SwiGLU as SwiGLU
-from ttt_ffn.spec import ActivationType as ActivationType, FFNSpec as FFNSpec
+from ttt_ffn.spec import ActivationType as ActivationType, FFNSpec as FFNSpec, MoESpec as MoESpec
 
-__all__ = ["ActivationType", "FFNSpec", "SwiGLU"]
+__all__ = ["ActivationType", "FFNSpec", "MoESpec", "SwiGLU"]

@@ -7,7 +7,7 @@ from typing import Any
 import ttnn
 
 from ttt_core import SpecError, Tensor
-from ttt_ffn.spec import ActivationType, FFNSpec
+from ttt_ffn.spec import ActivationType, FFNSpec, MoESpec
 from ttt_hw import Array, DType, PlannedMatmul, board_of, plan_reshard
 from ttt_shard_dsl import TILE, memory_config
 from ttt_weights import LazyWeight, Source, as_source
@@ -19,13 +19,14 @@ class SwiGLU:
     Shapes: x [1, 1, rows, hidden_dim] → the same; gate, up [intermediate_dim, hidden_dim], down [hidden_dim,
     intermediate_dim], all stored transposed; the columns of a mesh split the intermediate dim and sum their outputs.
     Prefill keeps activations in DRAM, decode in L1.
-    Errors: SpecError for another activation, WeightError for a wrong shape, PlacementError if no config fits.
+    Errors: SpecError for another activation, biases, no gate or experts,
+    WeightError for a wrong shape, PlacementError if no config fits.
     Source: arXiv 2002.05202 eq 6 (SwiGLU with beta 1); LlamaMLP of transformers.
     """
 
     def __init__(
         self,
-        spec: FFNSpec,
+        spec: FFNSpec | MoESpec,
         *,
         gate: Source | Array,
         up: Source | Array,
@@ -33,6 +34,10 @@ class SwiGLU:
         device: Any,
         dtype: DType = "bfloat8_b",
     ) -> None:
+        if isinstance(spec, MoESpec) or not spec.gated or spec.bias:
+            raise SpecError(
+                f"SwiGLU is one gated feed-forward block without biases, the spec says {spec}. Use a block that computes it."
+            )
         if spec.activation is not ActivationType.SILU:
             raise SpecError(
                 f"SwiGLU gates with silu, the spec says {spec.activation.value}. Use the block of that activation."

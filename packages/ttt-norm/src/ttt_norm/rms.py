@@ -6,9 +6,9 @@ from typing import Any
 
 import ttnn
 
-from ttt_core import Tensor
+from ttt_core import SpecError, Tensor
 from ttt_hw import Array, ComputeKernel, board_of
-from ttt_norm.spec import NormSpec
+from ttt_norm.spec import NormSpec, NormType
 from ttt_shard_dsl import memory_config
 from ttt_weights import LazyWeight, Source, as_source
 
@@ -18,11 +18,15 @@ class RMSNorm:
 
     Shapes: x [1, 1, rows, dim] → the same; weight [dim].
     Prefill keeps activations in DRAM, decode in L1.
-    Errors: WeightError if the weight's shape is not [dim].
+    Errors: SpecError for a bias, an offset or another kind, WeightError if the weight's shape is not [dim].
     Source: arXiv 1910.07467 eq 4; LlamaRMSNorm of transformers.
     """
 
     def __init__(self, spec: NormSpec, weight: Source | Array, *, device: Any) -> None:
+        if spec.kind is not NormType.RMS or spec.offset or not spec.weight or spec.bias:
+            raise SpecError(
+                f"RMSNorm multiplies by its weight and adds nothing, the spec says {spec}. Use a block that computes it."
+            )
         self.spec = spec
         board = board_of(device)
         shape = (1, 1, 1, spec.dim)

@@ -2,6 +2,6 @@
 
 from ttt_patterns.decoder import DecoderLayer as DecoderLayer
 from ttt_patterns.model import DecoderModel as DecoderModel
-from ttt_patterns.spec import LayerSpec as LayerSpec
+from ttt_patterns.spec import LayerSpec as LayerSpec, Residual as Residual
 
-__all__ = ["DecoderLayer", "DecoderModel", "LayerSpec"]
+__all__ = ["DecoderLayer", "DecoderModel", "LayerSpec", "Residual"]

@@ -6,6 +6,7 @@ import ttnn
 
 from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
 from ttt_patterns.parts import weights_of
+from ttt_patterns.spec import Residual
 
 
 class DecoderLayer:
@@ -15,7 +16,20 @@ class DecoderLayer:
     Source: arXiv 2002.04745 figure 1b; LlamaDecoderLayer of transformers.
     """
 
-    def __init__(self, *, attention: Attention, ffn: FeedForward, attention_norm: Norm, ffn_norm: Norm) -> None:
+    def __init__(
+        self,
+        *,
+        attention: Attention,
+        ffn: FeedForward,
+        attention_norm: Norm,
+        ffn_norm: Norm,
+        residual: Residual = "sequential",
+    ) -> None:
+        if residual != "sequential":
+            raise SpecError(
+                f"DecoderLayer adds one branch after the other, the spec says residual={residual!r}. "
+                "Use a layer that computes it."
+            )
         self.attention = attention
         self.ffn = ffn
         self.attention_norm = attention_norm
