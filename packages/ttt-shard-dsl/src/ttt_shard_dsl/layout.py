@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ttt_shard_dsl.errors import LayoutError
-from ttt_shard_dsl.nesting import IntTuple, Leaves, StrideTuple, compact, leaves_of, product, scan, show
+from ttt_shard_dsl.nesting import IntTuple, Leaves, StrideTuple, check, compact, leaves_of, product, show
 from ttt_shard_dsl.vector import Stride, terms_of
 
 
@@ -33,14 +33,19 @@ class Layout:
     _leaves: Leaves
 
     def __init__(self, shape: IntTuple, stride: StrideTuple | None = None) -> None:
-        leaves: list[tuple[int, Stride]] = []
         if stride is None:
+            leaves: list[tuple[int, Stride]] = []
             stride, _ = compact(shape, 1, leaves, shape)
+            _set_leaves(self, tuple(leaves))
+        elif type(shape) is tuple and type(stride) is tuple and len(shape) == len(stride) and shape:
+            for s, d in zip(shape, stride):  # noqa: B905  # they are as long, and the keyword takes as long as a part
+                if type(s) is int and type(d) is int and s > 0:
+                    continue
+                check(s, d, shape)
         else:
-            scan(shape, stride, leaves, shape)
+            check(shape, stride, shape)
         _set_shape(self, shape)
         _set_stride(self, stride)
-        _set_leaves(self, tuple(leaves))
 
     @classmethod
     def parse(cls, text: str) -> Layout:
@@ -120,7 +125,7 @@ class Layout:
     if not TYPE_CHECKING:  # any attribute would pass
 
         def __getattr__(self, name: str) -> Leaves:
-            if name != "_leaves":  # which a layout made by `trusted` gets when they are asked for
+            if name != "_leaves":  # which a layout gets when they are first asked for
                 raise AttributeError(f"a Layout has no {name}")
             leaves = leaves_of(self.shape, self.stride)
             _set_leaves(self, leaves)

@@ -44,14 +44,13 @@ def leaves_of(shape: IntTuple, stride: StrideTuple) -> Leaves:
     return leaves
 
 
-def scan(shape: IntTuple, stride: StrideTuple, leaves: list[tuple[int, Stride]], whole: IntTuple) -> None:
-    """Append the leaves, or say what is wrong."""
+def check(shape: IntTuple, stride: StrideTuple, whole: IntTuple) -> None:
+    """Say what is wrong with a part of a layout, if it is."""
     if type(shape) is tuple and type(stride) is tuple and len(shape) == len(stride) and shape:
-        for s, d in zip(shape, stride, strict=True):
+        for s, d in zip(shape, stride):  # noqa: B905  # they are as long, and the keyword takes as long as a part
             if type(s) is int and type(d) is int and s > 0:
-                leaves.append((s, d))
-            else:
-                scan(s, d, leaves, whole)
+                continue
+            check(s, d, whole)
         return
     if not isinstance(shape, (int, tuple)):
         raise LayoutError(f"an extent is an integer, not {shape!r}", show(whole))
@@ -60,7 +59,6 @@ def scan(shape: IntTuple, stride: StrideTuple, leaves: list[tuple[int, Stride]],
     if isinstance(shape, int) and not isinstance(stride, tuple):
         if shape < 1:
             raise LayoutError(f"an extent is at least 1, not {shape}", show(whole))
-        leaves.append((shape, stride))
         return
     if shape == () == stride:
         raise LayoutError("a mode has no parts", show(whole))
@@ -70,7 +68,7 @@ def scan(shape: IntTuple, stride: StrideTuple, leaves: list[tuple[int, Stride]],
 def compact(shape: IntTuple, step: int, leaves: list[tuple[int, Stride]], whole: IntTuple) -> tuple[StrideTuple, int]:
     """The compact stride from this step on, and the next step; the leaves are appended."""
     if not isinstance(shape, tuple) or not shape:
-        scan(shape, 0 if isinstance(shape, int) else (), [], whole)  # which says what is wrong
+        check(shape, 0 if isinstance(shape, int) else (), whole)  # which says what is wrong
         assert isinstance(shape, int)
         leaves.append((shape, step))
         return step, step * shape
