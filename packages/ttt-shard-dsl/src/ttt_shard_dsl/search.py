@@ -14,12 +14,12 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ttt_shard_dsl.cores import check_ranges
 from ttt_shard_dsl.dtypes import TILE
 from ttt_shard_dsl.errors import LayoutError, nearest
 from ttt_shard_dsl.geometry import Device
 from ttt_shard_dsl.parser import parse
 from ttt_shard_dsl.placement import Placement
-from ttt_shard_dsl.shards import check_ranges
 from ttt_shard_dsl.tree import Axis, Dim, Place, Spec
 
 if TYPE_CHECKING:
