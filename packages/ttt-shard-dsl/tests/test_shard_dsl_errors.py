@@ -429,7 +429,8 @@ PLACEMENT = [
 ]
 
 REFUSED = [
-    ("1 1 s d@core.x@bank in l1", "'bank' is in dram but the layout is in l1"),
+    ("1 1 s d@core.x@bank in l1", "'core.x' and 'bank' split one tensor, which is in l1 or in dram"),
+    ("1 1 s d@bank in l1", "'bank' is in dram but the layout is in l1"),
     ("1 1 s@core d@core.x in l1", "s@core and d@core.x cannot be lowered to ttnn"),
     ("1 1 s@core.x d~core.y in l1", "s@core.x and d~core.y cannot be lowered to ttnn"),
     ("1 1 s@core.y:32@core.x d in l1", "blocks over 'core.y' follow from those over 'core.x'"),
@@ -439,6 +440,9 @@ REFUSED = [
     ("1 1 s d~core:40 in l1", "blocks of 40 are not whole tiles of 32"),
     ("1 1 s d@core:40 in l1 on 0-0..0-0:contiguous", "blocks of 40 are not whole tiles of 32"),
     ("1 1 s d~cols", "chips have blocks: 'cols' cannot deal in turn"),
+    ("1~cols 1 s d", "chips have blocks: 'cols' cannot deal in turn"),
+    ("1 1 s@core d@bank in l1", "'core' and 'bank' split one tensor, which is in l1 or in dram"),
+    ("1 1 s@core d@bank", "'core' and 'bank' split one tensor, which is in l1 or in dram"),
     ("1 1 (s d)@core in l1", "the group (s d) mixes rows and columns"),
     ("1 1 (s d)@cols", "a group over 'cols' cannot be lowered yet"),
     ("1 1 (s d)|64", "padding of the group (s d) cannot be lowered yet"),

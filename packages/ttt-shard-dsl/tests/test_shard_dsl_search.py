@@ -149,6 +149,18 @@ def test_no_core_beside_those_of_the_template(device: Device, on: str) -> None:
         assert spec.cores == cores
 
 
+def test_a_dim_over_all_chips_is_one_that_a_host_can_split() -> None:
+    galaxy = N150._replace(mesh=(8, 4))
+    for template, axes in (
+        ("s d@cols in dram", ("rows",)),
+        ("s d@rows in dram", ("cols",)),
+        ("s d in dram", ("cols", "rows")),
+    ):
+        texts = [str(spec) for spec, _ in legal_layouts(template, (64, 4096), device=galaxy, split=(), mesh_axes=axes)]
+        assert "s d@rows@cols in dram" in texts
+        assert "s d@cols@rows in dram" not in texts
+
+
 def test_groups_of_dims_that_have_no_name() -> None:
     found = {str(spec) for spec, _ in legal_layouts("2 4 s d in l1", (2, 4, 32, 32), device=N150)}
     assert {"(dim0 dim1)@core:1 s d in l1", "2@core:1 4 s d in l1"} <= found

@@ -92,6 +92,8 @@ def resolve_extents(spec: Spec, shape: Sequence[int], mesh: tuple[int, int], til
                 local.append(Local(axis, place, path, dim, first, last))
             elif axis not in MESH_AXES:
                 fail(spec, path, f"'{axis}' is not an axis of the device", nearest(axis, (*LOCAL_AXES, *MESH_AXES)))
+            elif place.cyclic:
+                fail(spec, path, f"chips have blocks: '{axis}' cannot deal in turn", f"nearest valid: @{axis}")
             elif on_chip:
                 fail(spec, path, f"'{axis}' splits over chips after a split inside one", "allowed: mesh axes first")
             elif last > first:
@@ -99,8 +101,6 @@ def resolve_extents(spec: Spec, shape: Sequence[int], mesh: tuple[int, int], til
             else:
                 cols_major |= axis == "rows" and mesh_dims[1] == first and min(mesh) > 1
                 _split_over_mesh(spec, path, dim, place, chip, first, mesh, mesh_dims)
-            if place.cyclic and axis in MESH_AXES:
-                fail(spec, path, f"chips have blocks: '{axis}' cannot deal in turn", f"nearest valid: @{axis}")
 
     for number, axis_ in enumerate(spec.pending):
         axis = str(axis_)

@@ -148,7 +148,10 @@ def _over_mesh(spec: Spec, mesh_axes: Sequence[str], mesh: tuple[int, int]) -> I
         dims = list(spec.dims)
         for axis, entry in zip(free, choice, strict=True):
             if entry is not None:
-                dims[entry] = dims[entry]._replace(places=(*dims[entry].places, Place(Axis(axis))))
+                both = (*dims[entry].places, Place(Axis(axis)))
+                dims[entry] = dims[entry]._replace(
+                    places=both if axis == "cols" else both[::-1]
+                )  # as a host can split it
         yield spec._replace(dims=tuple(dims))
 
 

@@ -37,6 +37,10 @@ def resolve_shards(
     """
     local = extents.local
     for part in local:
+        if (part.axis == "bank") != (local[0].axis == "bank"):
+            reason = f"'{local[0].axis}' and '{part.axis}' split one tensor, which is in l1 or in dram"
+            fail(spec, part.path, reason, "allowed: all splits over cores, or all over banks")
+    for part in local:
         if (part.axis == "bank") != (memory == "dram"):
             home = "dram" if part.axis == "bank" else "l1"
             fail(
