@@ -1,0 +1,207 @@
+"""Fused attention over a prompt: queries and keys taken in chunks, softmax kept online."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import gcd
+from typing import Any, ClassVar
+
+from ttt_hw.estimate import Work
+from ttt_hw.layouts import DRAM, interleaved
+from ttt_hw.patterns.base import Pattern, kernel_config
+from ttt_hw.records import Board
+from ttt_hw.requests import PrefillAttentionRequest
+from ttt_shard_dsl import TILE, tile_bytes
+
+LONG_PREFILL = 2048  # tokens from which chunks of 256 pay; shorter prompts need the parallelism of small chunks
+LARGEST_CHUNK = 512
+SOFTMAX_PASSES = 4  # over each tile of scores: scale and mask, maximum, exponential, sum
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashAttention(Pattern[PrefillAttentionRequest]):
+    """Prefill attention tiled over queries and keys [arXiv 2307.08691, algorithm 1].
+
+    The op deals heads × query chunks over the grid. Everything lies in DRAM. A prompt whose first tokens are in a paged cache
+    already (`start`) reads all keys and values from there.
+    Source: ttnn.transformer.scaled_dot_product_attention and chunked_scaled_dot_product_attention, SDPAProgramConfig.
+    """
+
+    serves: ClassVar = (PrefillAttentionRequest,)
+
+    grid: tuple[int, int]
+    q_chunk: int
+    k_chunk: int
+
+    @classmethod
+    def candidates(cls, request: PrefillAttentionRequest, board: Board) -> Iterator[FlashAttention]:
+        """The rule of thumb first: 256 tokens of long prompts, 64 of short ones; then every other pair of legal chunks."""
+        rows = chunkable(request)
+        first = largest_chunk(rows, 256 if request.tokens >= LONG_PREFILL else 64)
+        legal = [TILE << i for i in range(5) if rows % (TILE << i) == 0]
+        yield cls(grid=board.grid, q_chunk=first, k_chunk=first)
+        for q_chunk, k_chunk in product(legal, legal):
+            if (q_chunk, k_chunk) != (first, first):
+                yield cls(grid=board.grid, q_chunk=q_chunk, k_chunk=k_chunk)
+
+    def accepts(self, request: PrefillAttentionRequest, board: Board) -> tuple[tuple[str, ...], ...]:
+        return tuple((interleaved(type_),) for type_ in request.operands)
+
+    def results(self, request: PrefillAttentionRequest, board: Board) -> tuple[str, ...]:
+        return (DRAM,)
+
+    def problems(self, request: PrefillAttentionRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
+        yield from grid_problems(self.grid, board)
+        yield from head_problems(request.num_heads, request.num_kv_heads, request.head_dim)
+        rows = _rows(request)
+        for name, chunk in (("q_chunk", self.q_chunk), ("k_chunk", self.k_chunk)):
+            if chunk < TILE or chunk & (chunk - 1) or rows % chunk:
+                yield (
+                    f"{name}={chunk} must be a power of two of at least {TILE} that divides the {rows} rows; nearest legal: "
+                    f"{largest_chunk(chunkable(request), chunk)}"
+                )
+            elif request.start is not None and request.start % chunk:  # of q not checked before the kernel runs
+                yield (
+                    f"{name}={chunk} must divide the start, {request.start}; nearest legal: "
+                    f"{largest_chunk(chunkable(request), chunk)}"
+                )
+        if request.start is not None:
+            if request.block % TILE:
+                yield f"the cache's blocks of {request.block} tokens must be whole tiles of {TILE}"
+            if request.blocks * request.block < request.start + request.tokens:
+                yield (
+                    f"{request.blocks} blocks of {request.block} tokens do not hold the {request.start + request.tokens} "
+                    f"tokens; at least {-(-(request.start + request.tokens) // request.block)} do"
+                )
+
+    def circular_buffers(self, request: PrefillAttentionRequest, board: Board, reads: Sequence[str]) -> int:
+        """Queries twice where a core has several chunks, keys and values twice, the scores, two partial outputs and one whole,
+        statistics; without fp32 accumulation the output leaves by rows of two tiles."""
+        d, q, k = request.head_dim // TILE, self.q_chunk // TILE, self.k_chunk // TILE
+        tile, fp32 = tile_bytes("bfloat16"), request.kernel.fp32_accumulate
+        wide = tile_bytes("float32") if fp32 else tile
+        queries = q * d * (2 if self._chunks_a_core(request) > 1 else 1)
+        scalars = 2 if fp32 else 3
+        statistics = 3 * tile + 2 * wide  # of each row of tiles: maxima, their change, sums
+        output = q * d if fp32 else 2 * min(q, 2) * d
+        return (
+            (queries + 2 * q * d + output + scalars) * tile
+            + 2 * 2 * k * d * tile_bytes(request.kv_dtype)
+            + q * k * wide
+            + q * statistics
+            + self._mask_bytes(request, q * k)
+            + (_aligned(4 * request.blocks, board) if request.start is not None else 0)
+        )
+
+    def _mask_bytes(self, request: PrefillAttentionRequest, scores: int) -> int:
+        """Two tiles for the diagonal; a window takes five or, with fp32 accumulation, a mask of all scores in bfp4, twice."""
+        if request.window is None:
+            return 2 * tile_bytes("bfloat16")
+        if request.kernel.fp32_accumulate:
+            return 2 * scores * tile_bytes("bfloat4_b")
+        return 5 * tile_bytes("bfloat16")
+
+    def cores(self, request: PrefillAttentionRequest, board: Board) -> int:
+        return min(self.grid[0] * self.grid[1], self._shares(request)[0])
+
+    def _shares(self, request: PrefillAttentionRequest) -> tuple[int, int]:
+        """What is dealt over the cores, and its size in chunks of queries: the first and the last chunk of a head, which see
+        few and many keys, the second and the last but one, …; single chunks where their number is odd."""
+        chunks = _rows(request) // self.q_chunk
+        return (request.num_heads * chunks, 1) if chunks % 2 else (request.num_heads * chunks // 2, 2)
+
+    def _chunks_a_core(self, request: PrefillAttentionRequest) -> int:
+        """Of queries, on the busiest core."""
+        shares, size = self._shares(request)
+        return -(-shares // (self.grid[0] * self.grid[1])) * size
+
+    def work(self, request: PrefillAttentionRequest, board: Board, reads: Sequence[str]) -> Work:
+        chunks = self._chunks_of_keys(request)
+        d, q, k = request.head_dim // TILE, self.q_chunk // TILE, self.k_chunk // TILE
+        a_core = self._chunks_a_core(request)
+        # Of a core with several chunks some are long and some short; with one each, the longest decides.
+        busiest = max(max(chunks), a_core * sum(chunks) / len(chunks))
+        scores = busiest * q * k
+        wide = tile_bytes("float32" if request.kernel.fp32_accumulate else "bfloat16")
+        tile, kv_tile = tile_bytes("bfloat16"), tile_bytes(request.kv_dtype)
+        kv_tiles = request.num_heads * sum(chunks) * k * d * 2
+        qo_tiles = 2 * request.num_heads * len(chunks) * q * d
+        return Work(
+            matrix_cycles=2 * scores * d * getattr(board.chip.tile_cycles, request.kernel.fidelity),
+            vector_bytes=SOFTMAX_PASSES * scores * wide,
+            dram_bytes=kv_tiles * kv_tile + qo_tiles * tile,
+            dram_pages=kv_tiles + qo_tiles,
+            noc_bytes=busiest * k * d * 2 * kv_tile + 2 * a_core * q * d * tile,
+        )
+
+    def _chunks_of_keys(self, request: PrefillAttentionRequest) -> list[int]:
+        """How many chunks of keys each chunk of a head's queries sees."""
+        start, window = request.start or 0, request.window
+        seen = []
+        for first in range(start, start + _rows(request), self.q_chunk):
+            low = 0 if window is None else max(0, first - window + 1) // self.k_chunk
+            seen.append(-(-(first + self.q_chunk) // self.k_chunk) - low)
+        return seen
+
+    def program(self) -> Any:
+        """ttnn's object for the fields."""
+        import ttnn
+
+        return ttnn.SDPAProgramConfig(
+            compute_with_storage_grid_size=ttnn.CoreCoord(*self.grid),
+            q_chunk_size=self.q_chunk,
+            k_chunk_size=self.k_chunk,
+            exp_approx_mode=False,
+        )
+
+    def to_ttnn(self, request: PrefillAttentionRequest, board: Board) -> dict[str, Any]:
+        """Without the scale: the op's own is 1/√head_dim, which is wrong for a head dim that was padded."""
+        window = {} if request.window is None else {"sliding_window_size": request.window}
+        return {"program_config": self.program(), "compute_kernel_config": kernel_config(request.kernel), **window}
+
+    def issue(self, request: PrefillAttentionRequest, board: Board, tensors: Sequence[Any]) -> Any:
+        import ttnn
+
+        kwargs = self.to_ttnn(request, board)
+        if request.start is None:
+            q, k, v = tensors
+            return ttnn.transformer.scaled_dot_product_attention(q, k, v, is_causal=True, **kwargs)
+        q, k, v, pages = tensors
+        return ttnn.transformer.chunked_scaled_dot_product_attention(q, k, v, pages, request.start, **kwargs)
+
+
+def largest_chunk(rows: int, limit: int) -> int:
+    """The largest power of two that divides `rows`, which are whole tiles, and is at most `limit` (at least one tile)."""
+    chunk = TILE
+    while chunk * 2 <= limit and rows % (chunk * 2) == 0:
+        chunk *= 2
+    return chunk
+
+
+def chunkable(request: PrefillAttentionRequest) -> int:
+    """What chunks must divide: the rows and, of a prompt that goes on, the start."""
+    return gcd(_rows(request), -(-(request.start or 0) // TILE) * TILE)
+
+
+def grid_problems(grid: tuple[int, int], board: Board) -> Iterator[str]:
+    if not all(1 <= mine <= there for mine, there in zip(grid, board.grid, strict=True)):
+        nearest = "x".join(str(min(max(mine, 1), there)) for mine, there in zip(grid, board.grid, strict=True))
+        yield f"grid={grid[0]}x{grid[1]} must lie on the chip's {board.grid[0]}x{board.grid[1]} cores; nearest legal: {nearest}"
+
+
+def head_problems(num_heads: int, num_kv_heads: int, head_dim: int) -> Iterator[str]:
+    """What ttnn leaves to kernels that read whole tiles and whole groups."""
+    if head_dim % TILE:
+        yield f"head_dim={head_dim} must be whole tiles of {TILE}; nearest legal: {-(-head_dim // TILE) * TILE}"
+    if num_heads % num_kv_heads:
+        yield f"the {num_kv_heads} key-value heads must divide the {num_heads} heads"
+
+
+def _rows(request: PrefillAttentionRequest) -> int:
+    return -(-request.tokens // TILE) * TILE
+
+
+def _aligned(size: int, board: Board) -> int:
+    return -(-size // board.dram_alignment) * board.dram_alignment
