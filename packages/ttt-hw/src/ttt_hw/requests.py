@@ -618,3 +618,58 @@ class BlockRequest:
 def field_names(request: OpRequest) -> tuple[str, ...]:
     """What an override of a request may change."""
     return tuple(field.name for field in fields(request))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BroadcastRequest(OpRequest):
+    """a op b, where each dim of b is a's or 1: b is repeated along it."""
+
+    op: Literal["add", "mul"]
+    shape: tuple[int, int, int, int]
+    b_shape: tuple[int, int, int, int]
+    dtype: DType = "bfloat16"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return TensorType(shape=self.shape, dtype=self.dtype), TensorType(shape=self.b_shape)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: TensorType(shape=self.shape, dtype=self.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReduceRequest(OpRequest):
+    """The sum of x along `dim`, which stays as a dim of 1."""
+
+    shape: tuple[int, int, int, int]
+    dim: int
+    dtype: DType = "bfloat16"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return (TensorType(shape=self.shape, dtype=self.dtype),)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        shape = tuple(1 if index == self.dim else size for index, size in enumerate(self.shape))
+        return {self.name: TensorType(shape=shape, dtype=self.dtype)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConcatRequest(OpRequest):
+    """Tensors joined along `dim`, in which alone their `shapes` differ; as many inputs as shapes."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    dim: int
+    dtype: DType = "bfloat16"
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return tuple(TensorType(shape=shape, dtype=self.dtype) for shape in self.shapes)
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        shape = list(self.shapes[0])
+        shape[self.dim] = sum(part[self.dim] for part in self.shapes)
+        return {self.name: TensorType(shape=tuple(shape), dtype=self.dtype)}

@@ -1,0 +1,80 @@
+"""A list of operations in the making."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ttt_attention.heads import padded_head_dim, split_heads
+from ttt_attention.spec import AttentionSpec
+from ttt_core import ShapeError
+from ttt_hw import DType
+from ttt_hw.requests import MatmulRequest, MoveRequest, OpRequest, Stored, StoredKind, TensorType, Workload
+from ttt_shard_dsl import TILE
+
+
+class Listing:
+    """What a list has so far, and the sizes that its operations share."""
+
+    def __init__(self, spec: AttentionSpec, work: Workload, cache_dtype: DType) -> None:
+        self.spec = spec
+        self.work = work
+        self.num_heads, self.num_kv_heads = split_heads(spec, work.chips)
+        self.head_dim = padded_head_dim(spec.head_dim)
+        self.context = -(-work.context // TILE) * TILE
+        self.cache = TensorType(shape=(work.users, self.num_kv_heads, self.context, self.head_dim), dtype=cache_dtype)
+        self.ops: list[OpRequest] = []
+        self.stored: dict[str, Stored] = {}
+        if work.mode == "prefill" and work.rows > self.context:
+            raise ShapeError(
+                f"a prompt of {work.tokens} tokens with a cache for {self.context}: it must fit. Give a context of at least "
+                f"{work.rows}."
+            )
+
+    def add(self, op: OpRequest) -> tuple[str, ...]:
+        """The names of what it makes."""
+        self.ops.append(op)
+        return tuple(op.results)
+
+    def store(self, name: str, type_: TensorType, kind: StoredKind = "weight") -> str:
+        self.stored[name] = Stored(name=name, type=type_, kind=kind)
+        return name
+
+    def positions(self) -> str:
+        """[B] in decode, [1, S] in prefill."""
+        shape = (self.work.users,) if self.work.mode == "decode" else (1, self.work.rows)
+        return self.store("positions", TensorType(shape=shape, dtype="int32", tiled=False), kind="index")
+
+    def indices(self) -> str:
+        """Positions as an embedding reads them, [1, rows] uint32; listed once."""
+        if not any(op.name == "rotary_indices" for op in self.ops):
+            source = self.stored[self.positions()].type
+            self.move("typecast", "rotary_indices", "positions", source, dtype="uint32")
+            if self.work.mode == "decode":
+                source = TensorType(shape=source.shape, dtype="uint32", tiled=False)
+                self.move("reshape", "rotary_index_row", "rotary_indices", source, shape=(1, self.work.users))
+        return "rotary_indices" if self.work.mode == "prefill" else "rotary_index_row"
+
+    def move(self, op: Any, name: str, source_name: str, source: TensorType, **how: Any) -> str:
+        (made,) = self.add(MoveRequest(name=name, inputs=(source_name,), op=op, source=source, **how))
+        return made
+
+    def project(self, role: str, x: str, k: int, n: int, dtype: DType, *, bias: bool) -> str:
+        """x by the weight of a role, with its bias."""
+        inputs: tuple[str, ...] = (x, self.store(f"{role}_weight", TensorType(shape=(1, 1, k, n), dtype=dtype)))
+        if bias:
+            inputs = (*inputs, self.store(f"{role}_bias", TensorType(shape=(1, 1, 1, n))))
+        request = MatmulRequest(
+            name=f"{role}_matmul",
+            inputs=inputs,
+            m=self.work.rows,
+            k=k,
+            n=n,
+            weight_dtype=dtype,
+            bias_dtype="bfloat16" if bias else None,
+        )
+        (y,) = self.add(request)
+        return y
+
+    def heads_shape(self, heads: int) -> tuple[int, int, int, int]:
+        rows = self.work.rows
+        return (1, heads, rows, self.head_dim) if self.work.mode == "prefill" else (1, rows, heads, self.head_dim)
