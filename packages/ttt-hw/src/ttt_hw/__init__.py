@@ -9,6 +9,7 @@ from ttt_hw.attention import (
     plan_decode_attention as plan_decode_attention,
     plan_prefill_attention as plan_prefill_attention,
 )
+from ttt_hw.bound import BlockPlans as BlockPlans, BoundOp as BoundOp, BoundPlan as BoundPlan
 from ttt_hw.catalogue import (
     BOARDS as BOARDS,
     Board as Board,
@@ -24,8 +25,16 @@ from ttt_hw.collectives import (
     plan_reshard as plan_reshard,
 )
 from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
+from ttt_hw.config import (
+    HardwareMode as HardwareMode,
+    ModuleHardwareConfig as ModuleHardwareConfig,
+    default_config as default_config,
+)
 from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
+from ttt_hw.estimate import Estimate as Estimate, Work as Work, estimate as estimate
 from ttt_hw.isolation import run_in_process as run_in_process
+from ttt_hw.joint import Case as Case, interfaces as interfaces, plan_together as plan_together
+from ttt_hw.layouts import DRAM as DRAM, L1 as L1, interleaved as interleaved, placed as placed
 from ttt_hw.matmul import (
     BcastMatmul as BcastMatmul,
     MatmulRequest as MatmulRequest,
@@ -33,10 +42,26 @@ from ttt_hw.matmul import (
     plan_matmul as plan_matmul,
 )
 from ttt_hw.mesh import current_backend as current_backend, open_mesh as open_mesh
+from ttt_hw.overrides import Overrides as Overrides
+from ttt_hw.patterns import PATTERNS as PATTERNS, Pattern as Pattern
+from ttt_hw.plan import BlockPlan as BlockPlan, PlannedMove as PlannedMove, PlannedOp as PlannedOp
+from ttt_hw.planner import (
+    candidates_of as candidates_of,
+    first_problem as first_problem,
+    legal_options as legal_options,
+    plan_block as plan_block,
+)
 from ttt_hw.recorder import (
     OperationRecord as OperationRecord,
     Recorder as Recorder,
     record_operations as record_operations,
+)
+from ttt_hw.requests import (
+    BlockRequest as BlockRequest,
+    OpRequest as OpRequest,
+    Stored as Stored,
+    TensorType as TensorType,
+    Workload as Workload,
 )
 from ttt_hw.transfer import (
     Array as Array,
@@ -55,43 +80,77 @@ from ttt_hw.transfer import (
     to_host_tensor as to_host_tensor,
     upload as upload,
 )
+from ttt_hw.verify import Verdict as Verdict, issue_plan as issue_plan, verify as verify
 
 __all__ = [
     "BOARDS",
+    "DRAM",
+    "L1",
+    "PATTERNS",
     "AllGather",
     "AllReduce",
     "Array",
     "BcastMatmul",
+    "BlockPlan",
+    "BlockPlans",
+    "BlockRequest",
     "Board",
+    "BoundOp",
+    "BoundPlan",
+    "Case",
     "Chip",
     "ComputeKernel",
     "DType",
     "DecodeAttention",
+    "Estimate",
     "Fidelity",
     "FlashAttention",
+    "HardwareMode",
     "HostSource",
     "MatmulRequest",
+    "ModuleHardwareConfig",
+    "OpRequest",
     "OperationRecord",
     "OutOfMemory",
+    "Overrides",
+    "Pattern",
     "PlannedMatmul",
+    "PlannedMove",
+    "PlannedOp",
     "Recorder",
     "ReduceScatter",
+    "Stored",
     "TensorLayout",
+    "TensorType",
+    "Verdict",
+    "Work",
+    "Workload",
     "allocate",
     "board",
     "board_as",
     "board_of",
+    "candidates_of",
     "current_backend",
+    "default_config",
     "download",
     "dtype_of",
+    "estimate",
+    "first_problem",
     "forget_source",
+    "interfaces",
+    "interleaved",
+    "issue_plan",
+    "legal_options",
     "observe",
     "open_mesh",
     "parts_of",
+    "placed",
+    "plan_block",
     "plan_decode_attention",
     "plan_matmul",
     "plan_prefill_attention",
     "plan_reshard",
+    "plan_together",
     "record_operations",
     "remember_source",
     "run_in_process",
@@ -100,4 +159,5 @@ __all__ = [
     "to_host_tensor",
     "translate",
     "upload",
+    "verify",
 ]

@@ -1,12 +1,12 @@
 """Does ttnn accept an operation as it was planned, and does it take the memory that was predicted?
 
-On a mock: the operation runs eagerly on empty tensors in the planned layouts, which is where ttnn refuses bad configs and memory
-clashes; then once more under a capture that accounts for it.
+On a mock: the operation runs eagerly on empty tensors in the planned layouts, which is where ttnn refuses bad configs and
+memory clashes; then once more under a capture that accounts for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,15 @@ from ttt_hw.catalogue import board_of
 from ttt_hw.errors import translate
 from ttt_hw.layouts import placed
 from ttt_hw.patterns.base import Pattern
+from ttt_hw.plan import BlockPlan, PlannedMove
 from ttt_hw.records import Board
 from ttt_hw.requests import OpRequest, TensorType
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """`error` is ttnn's refusal; `buffers` what the pattern predicts, `usage` what ttnn takes; `moved` names results that lie
-    elsewhere than predicted."""
+    """`error` is ttnn's refusal; `buffers` what the pattern predicts, `usage` what ttnn takes; `moved` names results that
+    lie elsewhere than predicted."""
 
     op: str
     error: str | None
@@ -83,6 +84,70 @@ def issue(
         Verdict(op=request.name, error=None, buffers=buffers, usage=usage, moved=moved),
         dict(zip(names, outputs, strict=True)),
     )
+
+
+def issue_plan(plan: BlockPlan, mesh: Any) -> list[Verdict]:
+    """Issue every move and operation of a plan in order, each beside the tensors that are alive then, up to the first
+    refusal.
+
+    Stored tensors are empty ones in their places; nothing remains on the device.
+    """
+    board, types = plan.board, plan.block.types
+    verdicts: list[Verdict] = []
+    alive: dict[tuple[str, str], Any] = {}
+
+    def moved(move: PlannedMove) -> bool:
+        source, target = (move.tensor, move.reshard.source), (move.tensor, move.reshard.target)
+        verdict, tensor = _move(move, types[move.tensor], board, alive[source])
+        verdicts.append(verdict)
+        if tensor is not None:
+            alive[target] = tensor
+        if move.replaces:
+            _free(alive, [source])
+        return tensor is not None
+
+    try:
+        for name, text in (*plan.inputs.items(), *plan.stored.items()):
+            alive[name, text] = empty(text, types[name], board, mesh)
+        for op in plan.ops:
+            if not all(moved(move) for move in op.moves):
+                return verdicts
+            names = op.request.inputs
+            tensors = [alive[name, text] for name, text in zip(names, op.reads, strict=True)]
+            verdict, made = issue(op.request, op.pattern, mesh, op.reads, tensors)
+            del tensors
+            verdicts.append(verdict)
+            if verdict.error is not None:
+                return verdicts
+            for name, text in zip(made, op.results, strict=True):
+                alive[name, text] = made[name]
+            del made
+            _free(alive, op.frees)
+        for move in plan.exits:
+            if not moved(move):
+                return verdicts
+    except RuntimeError as error:
+        refusal = str(translate(error, where="the tensors of the plan"))
+        verdicts.append(Verdict(op="allocation", error=refusal, buffers=0, usage=None))
+    finally:
+        _free(alive, list(alive))
+    return verdicts
+
+
+def _free(alive: dict[tuple[str, str], Any], keys: Iterable[tuple[str, str]]) -> None:
+    for key in keys:
+        del alive[key]  # ttnn frees a tensor with its last reference, and a view keeps what it views
+
+
+def _move(move: PlannedMove, type_: TensorType, board: Board, tensor: Any) -> tuple[Verdict, Any]:
+    op = f"{move.tensor} to {move.reshard.target}"
+    try:
+        target = move.reshard.issue(type_, board, tensor)
+        usage = account(lambda: move.reshard.issue(type_, board, tensor))
+    except RuntimeError as error:
+        refusal = str(translate(error, where=op))
+        return Verdict(op=op, error=refusal, buffers=move.buffers, usage=None), None
+    return Verdict(op=op, error=None, buffers=move.buffers, usage=usage), target
 
 
 def empty(text: str, type_: TensorType, board: Board, mesh: Any) -> Any:

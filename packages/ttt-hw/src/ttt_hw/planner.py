@@ -1,0 +1,421 @@
+"""The planner: the fastest legal way to run a block's operations on a board.
+
+It knows operations and the edges between them, nothing of what they are for. Operations are taken in order; of the partial
+plans the best few are kept (beam search), where plans differ in where their tensors lie. A step picks a pattern, brings
+inputs that lie elsewhere to where the pattern wants them, and must leave room in L1 for every tensor that is still to be
+read.
+
+A tensor that is moved lies in its new place for everything that the same block does later. Parts of a larger block (the
+`attention` of `attention.qkv_matmul`) move a tensor that another part made for themselves only: the others still have it
+where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+from ttt_core import PlacementError
+from ttt_hw.estimate import Estimate, estimate
+from ttt_hw.layouts import DRAM, L1, interleaved, placed
+from ttt_hw.patterns import PATTERNS
+from ttt_hw.patterns.base import Pattern
+from ttt_hw.patterns.reshard import Reshard
+from ttt_hw.plan import BlockPlan, PlannedMove, PlannedOp
+from ttt_hw.records import Board
+from ttt_hw.requests import BlockRequest, OpRequest, TensorType
+from ttt_shard_dsl import LayoutError
+
+CALLER = "<caller>"  # the part of the block that its inputs belong to
+BEAM = 8  # partial plans that are kept
+PER_LAYOUT = 3  # configs of one operation that are kept where they read and write the same layouts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """One legal way to run an operation: a config and the layouts that it reads and makes."""
+
+    pattern: Pattern[Any]
+    reads: tuple[str, ...]
+    results: tuple[str, ...]
+    buffers: int
+    result_bytes: int
+    """L1 of its results on a core."""
+    estimate: Estimate
+
+
+_Copies = tuple[tuple[str, str], ...]
+"""The copies of a tensor as (part of the block, layout); the first is the one of the part that made it."""
+
+
+class _State:
+    """A partial plan. `where` has the copies of each living tensor."""
+
+    __slots__ = ("cost", "last", "previous", "stored", "where")
+
+    def __init__(
+        self,
+        cost: float,
+        where: dict[str, _Copies],
+        stored: dict[str, str],
+        last: PlannedOp | None = None,
+        previous: _State | None = None,
+    ) -> None:
+        self.cost = cost
+        self.where = where
+        self.stored = stored
+        self.last = last
+        self.previous = previous
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return tuple(sorted(self.where.items())), tuple(sorted(self.stored.items()))
+
+    def ops(self) -> tuple[PlannedOp, ...]:
+        found, state = [], self
+        while state.last is not None and state.previous is not None:
+            found.append(state.last)
+            state = state.previous
+        return tuple(reversed(found))
+
+
+def plan_block(
+    block: BlockRequest,
+    board: Board,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    stored: Mapping[str, str] | None = None,
+    allowed: Mapping[str, tuple[Pattern[Any], ...]] | None = None,
+    reserve: int = 0,
+    keep_inputs: bool = True,
+) -> BlockPlan:
+    """The fastest legal plan of a block on each chip of `board`, by the time estimates.
+
+    `inputs` and `outputs` say where the caller has its tensors and wants the results (interleaved: in L1 in decode, in DRAM
+    in prefill), `stored` where weights lie that are placed already; what is not named the planner places. `allowed` are the
+    configs to choose from, for operations that are not free. `reserve` bytes of L1 a core stay free. With `keep_inputs` the
+    caller's tensors live on beyond the block. Errors: PlacementError with the operation for which no pattern is legal or
+    fits, and why.
+    """
+    home = L1 if block.mode == "decode" else DRAM
+    entry = {name: (inputs or {}).get(name, _home(type_, home)) for name, type_ in block.inputs}
+    search = _Search(block, board, allowed or {}, reserve, keep_inputs)
+    states = [_State(0.0, {name: ((CALLER, text),) for name, text in entry.items()}, dict(stored or {}))]
+    for index, op in enumerate(block.ops):
+        states = search.step(states, index, op)
+    final, exits = search.finish(states, {name: (outputs or {}).get(name, home) for name in block.outputs})
+    return BlockPlan(
+        block=block,
+        board=board,
+        inputs=entry,
+        stored=final.stored,
+        ops=final.ops(),
+        exits=exits,
+        outputs={name: (outputs or {}).get(name, home) for name in block.outputs},
+    )
+
+
+def _home(type_: TensorType, text: str) -> str:
+    """Where an activation enters; what has other than four dims, as ids and positions, lies in DRAM."""
+    return text if len(type_.shape) == 4 and type_.tiled else interleaved(type_)
+
+
+class _Search:
+    def __init__(
+        self,
+        block: BlockRequest,
+        board: Board,
+        allowed: Mapping[str, tuple[Pattern[Any], ...]],
+        reserve: int,
+        keep_inputs: bool,
+    ) -> None:
+        self.block = block
+        self.board = board
+        self.allowed = allowed
+        self.room = board.l1_bytes_per_core - reserve
+        self.types = block.types
+        self.stored = {stored.name for stored in block.stored}
+        self.last_use: dict[str, int] = {}
+        self.last_use_in: dict[tuple[str, str], int] = {}
+        for index, op in enumerate(block.ops):
+            for name in op.inputs:
+                self.last_use[name] = index
+                self.last_use_in[name, _part(op)] = index
+        end = len(block.ops)
+        for name in (*block.outputs, *((name for name, _ in block.inputs) if keep_inputs else ())):
+            self.last_use[name] = end
+
+    def step(self, states: Sequence[_State], index: int, op: OpRequest) -> list[_State]:
+        """Every state with the operation added in every legal way; the best of them."""
+        options = legal_options(op, self.board, self.allowed.get(op.name))
+        found: dict[object, _State] = {}
+        for state in states:
+            for option in options:
+                following = self._follow(state, index, op, option)
+                if following is None:
+                    continue
+                key = following.key
+                if key not in found or following.cost < found[key].cost:
+                    found[key] = following
+        if not found:
+            raise PlacementError(self._why_not(states, op, options))
+        return sorted(found.values(), key=lambda state: state.cost)[:BEAM]
+
+    def _follow(self, state: _State, index: int, op: OpRequest, option: Option) -> _State | None:
+        where, stored = dict(state.where), dict(state.stored)
+        alive, part = self._alive(where), _part(op)
+        moves: list[PlannedMove] = []
+        for position, (name, text) in enumerate(zip(op.inputs, option.reads, strict=True)):
+            if name in self.stored:
+                if stored.setdefault(name, text) != text:
+                    return None
+                continue
+            source = _visible(where[name], part)
+            if source == text:
+                continue
+            move = best_move(self.types[name], source, text, self.board)
+            if move is None:
+                return None
+            reshard, buffers, bytes_, time = move
+            l1_bytes = alive + bytes_ + buffers
+            if l1_bytes > self.room:
+                return None
+            replaces = any(owner == part for owner, _ in where[name])
+            alive += bytes_ - (placed(source, self.types[name], self.board).bytes_per_core if replaces else 0)
+            moves.append(
+                PlannedMove(
+                    tensor=name,
+                    position=position,
+                    reshard=reshard,
+                    replaces=replaces,
+                    buffers=buffers,
+                    l1_bytes=l1_bytes,
+                    estimate=time,
+                )
+            )
+            if replaces:
+                where[name] = tuple((owner, text if owner == part else at) for owner, at in where[name])
+            else:
+                where[name] = (*where[name], (part, text))
+        l1_bytes = alive + option.buffers + option.result_bytes
+        if l1_bytes > self.room:
+            return None
+        dram_bytes = self._dram(where)
+        for name, text in zip(op.results, option.results, strict=True):
+            where[name] = ((part, text),)
+            if " in dram" in text:
+                dram_bytes += placed(text, self.types[name], self.board).bytes_per_bank * self.board.dram_banks
+        frees: list[tuple[str, str]] = []
+        for name in dict.fromkeys((*op.inputs, *op.results)):
+            if name not in where:
+                continue
+            if self.last_use.get(name, index) <= index:
+                frees.extend((name, at) for _, at in where.pop(name))
+            elif self.last_use_in.get((name, part), index) <= index:  # the part's own copy, or nothing
+                kept = tuple(copy for n, copy in enumerate(where[name]) if n == 0 or copy[0] != part)
+                frees.extend((name, at) for n, (owner, at) in enumerate(where[name]) if n and owner == part)
+                where[name] = kept
+        planned = PlannedOp(
+            request=op,
+            pattern=option.pattern,
+            reads=option.reads,
+            results=option.results,
+            moves=tuple(moves),
+            buffers=option.buffers,
+            l1_bytes=l1_bytes,
+            dram_bytes=dram_bytes,
+            estimate=option.estimate,
+            frees=tuple(frees),
+        )
+        return _State(state.cost + planned.time_us, where, stored, planned, state)
+
+    def finish(self, states: Sequence[_State], outputs: Mapping[str, str]) -> tuple[_State, tuple[PlannedMove, ...]]:
+        """The best state with its results brought to where they are wanted."""
+        best: tuple[float, _State, tuple[PlannedMove, ...]] | None = None
+        for state in states:
+            moves, cost, alive = [], state.cost, self._alive(state.where)
+            for name, text in outputs.items():
+                source = state.where[name][0][1]
+                if source == text:
+                    continue
+                move = best_move(self.types[name], source, text, self.board)
+                if move is None or alive + move[1] + move[2] > self.room:
+                    break
+                reshard, buffers, bytes_, time = move
+                moves.append(
+                    PlannedMove(
+                        tensor=name,
+                        position=0,
+                        reshard=reshard,
+                        replaces=False,
+                        buffers=buffers,
+                        l1_bytes=alive + buffers + bytes_,
+                        estimate=time,
+                    )
+                )
+                cost += time.time_us
+            else:
+                if best is None or cost < best[0]:
+                    best = cost, state, tuple(moves)
+        if best is None:
+            raise PlacementError(
+                f"no plan brings {', '.join(outputs)} to {', '.join(outputs.values())}: L1 of {self.room:,} bytes a core does "
+                "not suffice for the move. Let the results stay in DRAM."
+            )
+        return best[1], best[2]
+
+    def _alive(self, where: Mapping[str, _Copies]) -> int:
+        """L1 that living tensors take on a core: the allocator gives each the same address on every core."""
+        return sum(
+            placed(text, self.types[name], self.board).bytes_per_core
+            for name, copies in where.items()
+            for _, text in copies
+            if " in l1" in text
+        )
+
+    def _dram(self, where: Mapping[str, _Copies]) -> int:
+        banks = self.board.dram_banks
+        return sum(
+            placed(text, self.types[name], self.board).bytes_per_bank * banks
+            for name, copies in where.items()
+            for _, text in copies
+            if " in dram" in text
+        )
+
+    def _why_not(self, states: Sequence[_State], op: OpRequest, options: Sequence[Option]) -> str:
+        if not options:
+            return why_no_option(op, self.board, self.allowed.get(op.name))
+        alive = min(self._alive(state.where) for state in states)
+        least = min(option.buffers + option.result_bytes for option in options)
+        wanted = {
+            name: text
+            for name, text in states[0].stored.items()
+            if name in op.inputs and all(text not in option.reads for option in options)
+        }
+        if wanted:
+            name, text = next(iter(wanted.items()))
+            return f"{op.name}: no pattern reads {name!r} where it lies ({text}). Place it otherwise, or let the planner do it."
+        return (
+            f"{op.name} on {self.board.name}: its buffers and results take at least {least:,} bytes of L1 a core beside the "
+            f"{alive:,} of tensors that are alive; {self.room:,} are there. Split the block, or keep its inputs in DRAM."
+        )
+
+
+def legal_options(op: OpRequest, board: Board, allowed: tuple[Pattern[Any], ...] | None = None) -> tuple[Option, ...]:
+    """Every way to run an operation on an otherwise empty chip that is worth keeping, fastest first.
+
+    Of those that read and make the same layouts, the fastest is kept, and after it those that take less L1.
+    """
+    nameless = replace(op, name="op", inputs=("",) * len(op.inputs))
+    return _options(nameless, board, allowed)
+
+
+@lru_cache(maxsize=1 << 14)
+def _options(op: OpRequest, board: Board, allowed: tuple[Pattern[Any], ...] | None) -> tuple[Option, ...]:
+    patterns = candidates_of(op, board) if allowed is None else allowed
+    found: dict[object, list[Option]] = {}
+    for pattern in patterns:
+        for option in _ways(pattern, op, board):
+            found.setdefault((option.reads, option.results), []).append(option)
+    kept: list[Option] = []
+    for same in found.values():
+        same.sort(key=lambda option: (option.estimate.time_us, option.buffers))
+        frontier: list[Option] = []
+        for option in same:
+            if not frontier or option.buffers < frontier[-1].buffers:
+                frontier.append(option)
+        kept += frontier[: PER_LAYOUT - 1] + frontier[PER_LAYOUT - 1 :][-1:]  # the last takes the least
+    return tuple(sorted(kept, key=lambda option: option.estimate.time_us))
+
+
+def candidates_of(op: OpRequest, board: Board, kind: type[Pattern[Any]] | None = None) -> Iterable[Pattern[Any]]:
+    """What the patterns that serve an operation offer for it, or one of them."""
+    for each in PATTERNS.values():
+        if isinstance(op, each.serves) and kind in (None, each):
+            yield from each.candidates(op, board)
+
+
+def first_problem(pattern: Pattern[Any], op: OpRequest, board: Board) -> str | None:
+    """Why a config cannot run an operation, even with its inputs where it likes them; None if it can."""
+    try:
+        reads = [layouts[0] for layouts in pattern.accepts(op, board)]
+        for text, type_ in zip(reads, op.operands, strict=True):
+            placed(text, type_, board)
+        problem = next(iter(pattern.problems(op, board, reads)), None)
+        if problem is None:
+            for text, type_ in zip(pattern.results(op, board), op.results.values(), strict=True):
+                placed(text, type_, board)
+            taken = pattern.circular_buffers(op, board, reads)
+            if taken > board.l1_bytes_per_core:
+                problem = f"its buffers take {taken:,} of {board.l1_bytes_per_core:,} bytes of L1 a core"
+    except LayoutError as error:
+        problem = str(error).splitlines()[0]
+    return problem
+
+
+def _ways(pattern: Pattern[Any], op: OpRequest, board: Board) -> Iterable[Option]:
+    """A config with each combination of layouts that it accepts."""
+    try:
+        results = pattern.results(op, board)
+        result_bytes = sum(
+            placed(text, type_, board).bytes_per_core for text, type_ in zip(results, op.results.values(), strict=True)
+        )
+        accepted = pattern.accepts(op, board)
+    except LayoutError:
+        return
+    for reads in product(*accepted):
+        try:
+            for text, type_ in zip(reads, op.operands, strict=True):
+                placed(text, type_, board)
+        except LayoutError:
+            continue
+        if next(iter(pattern.problems(op, board, reads)), None) is not None:
+            continue
+        buffers = pattern.circular_buffers(op, board, reads)
+        if buffers + result_bytes > board.l1_bytes_per_core:
+            continue
+        yield Option(
+            pattern=pattern,
+            reads=reads,
+            results=results,
+            buffers=buffers,
+            result_bytes=result_bytes,
+            estimate=estimate(pattern.work(op, board, reads), board),
+        )
+
+
+@lru_cache(maxsize=1 << 14)
+def best_move(type_: TensorType, source: str, target: str, board: Board) -> tuple[Reshard, int, int, Estimate] | None:
+    """The move of a tensor between two layouts, with its buffers, the target's bytes on a core and its time; None: there is
+    none.
+    """
+    reshard = Reshard(source=source, target=target)
+    if next(iter(reshard.problems(type_, board)), None) is not None:
+        return None
+    time = estimate(reshard.work(type_, board), board)
+    return reshard, reshard.circular_buffers(type_, board), placed(target, type_, board).bytes_per_core, time
+
+
+def _part(op: OpRequest) -> str:
+    """The part of a larger block that an operation belongs to: what its name has before the last dot."""
+    return op.name.rpartition(".")[0]
+
+
+def _visible(copies: _Copies, part: str) -> str:
+    """Where a part of the block finds a tensor: its own copy, else the first."""
+    return next((at for owner, at in copies if owner == part), copies[0][1])
+
+
+def why_no_option(op: OpRequest, board: Board, allowed: tuple[Pattern[Any], ...] | None) -> str:
+    """Why no pattern serves an operation: the first rule that each breaks."""
+    reasons = []
+    for pattern in list(candidates_of(op, board) if allowed is None else allowed)[:4]:
+        reasons.append(f"{pattern}: {first_problem(pattern, op, board)}")
+    if not reasons:
+        served = ", ".join(name for name, kind in PATTERNS.items() if isinstance(op, kind.serves))
+        reasons.append(f"{served or 'no pattern'} offers a config for {type(op).__name__}")
+    return f"{op.name} on {board.name}: nothing is legal. " + "; ".join(reasons) + "."
