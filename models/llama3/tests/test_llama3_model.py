@@ -34,7 +34,7 @@ SMALL = Llama3Config(
 
 def hugging_face_config(config: Llama3Config) -> LlamaConfig:
     scaling = config.rope.scaling
-    assert scaling is not None
+    assert isinstance(scaling, Llama3Scaling)
     return LlamaConfig(
         hidden_size=config.hidden_dim,
         intermediate_size=config.intermediate_dim,

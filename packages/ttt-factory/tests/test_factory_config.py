@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from transformers import LlamaConfig
 
-from ttt_attention import Llama3Scaling, RopeSpec
+from ttt_attention import Llama3Scaling, LongRopeScaling, RopeSpec
 from ttt_core import SpecError
-from ttt_factory import ModelFactory, read_config
+from ttt_factory import ModelFactory, ModelSpec, read_config
+from ttt_ffn import ActivationType, FFNSpec, MoESpec
+from ttt_hw import board
+from ttt_norm import NormSpec, NormType
 
 LLAMA_3_2_1B: dict[str, Any] = {  # as published with the model, in the older spelling
     "architectures": ["LlamaForCausalLM"],
@@ -257,3 +261,125 @@ def test_a_config_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.M
         SpecError, match=r"config\.json cannot be read: Permission denied\. Give a file that this user may read\."
     ):
         read_config(tmp_path)
+
+
+CONFIGS = Path(__file__).with_name("configs")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_spec_has_as_many_parameters_as_transformers_makes(path: Path) -> None:
+    config = json.loads(path.read_text())
+    kind = getattr(transformers, config["architectures"][0])
+    with torch.device("meta"):
+        model = kind(kind.config_class.from_dict(config))
+    spec = ModelFactory.from_huggingface(config)
+    assert spec.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+    # The same config as transformers writes it.
+    written = {**kind.config_class.from_dict(config).to_dict(), "architectures": config["architectures"]}
+    assert ModelFactory.from_huggingface(written) == spec
+
+
+def published(name: str, **change: Any) -> ModelSpec:
+    return ModelFactory.from_huggingface({**json.loads((CONFIGS / f"{name}.json").read_text()), **change})
+
+
+def test_gemma2() -> None:
+    spec = published("gemma-2-9b")
+    layer = spec.layers[0]
+    assert [layer.attention.window for layer in spec.layers[:4]] == [4096, None, 4096, None]
+    assert (layer.attention.soft_cap, layer.attention.scale, spec.head.soft_cap) == (50.0, 1 / 16, 30.0)
+    assert (layer.residual, layer.attention_norm.offset, layer.attention_output_norm) == (
+        "sandwich",
+        1,
+        spec.final_norm,
+    )
+    assert (spec.embedding.scale, spec.head.tied) == (3584**0.5, True)
+    assert layer.ffn == FFNSpec(hidden_dim=3584, intermediate_dim=14336, activation=ActivationType.GELU_TANH)
+    bare = published("gemma-2-9b", attn_logit_softcapping=None, final_logit_softcapping=None)
+    assert (bare.layers[0].attention.soft_cap, bare.head.soft_cap) == (None, None)
+    with pytest.raises(SpecError, match=r"use_bidirectional_attention = True is not understood"):
+        published("gemma-2-9b", use_bidirectional_attention=True)
+
+
+def test_gptj() -> None:
+    spec = published("gpt-j-6b")
+    layer = spec.layers[0]
+    assert (layer.residual, layer.shared_norm) == ("parallel", True)
+    assert layer.attention.rope == RopeSpec(style="interleaved", dim=64)
+    assert (layer.attention.qkv_bias, layer.attention.output_bias, spec.head.bias) == (False, False, True)
+    assert layer.ffn == FFNSpec(
+        hidden_dim=4096, intermediate_dim=16384, activation=ActivationType.GELU_TANH, gated=False, bias=True
+    )
+    assert layer.attention_norm == NormSpec(dim=4096, kind=NormType.LAYER, bias=True)
+    assert published("gpt-j-6b", n_inner=1000).layers[0].ffn.num_parameters == 1000 * 2 * 4096 + 1000 + 4096
+    with pytest.raises(
+        SpecError, match=r"activation_function is 'mish'; supported are: silu, gelu, gelu_fast, gelu_new, "
+    ):
+        published("gpt-j-6b", activation_function="mish")
+    with pytest.raises(SpecError, match=r"n_embd is 'x', a positive integer is wanted\."):
+        published("gpt-j-6b", n_embd="x")
+    with pytest.raises(SpecError, match=r"rotary is False; of GPTJForCausalLM only True is supported so far\."):
+        published("gpt-j-6b", rotary=False)
+
+
+def test_gpt_neox() -> None:
+    layer = published("gpt-neox-20b").layers[0]
+    assert (layer.residual, layer.shared_norm) == ("parallel", False)
+    assert layer.attention.rope == RopeSpec(dim=24)
+    assert (layer.attention.qkv_bias, layer.attention.output_bias) == (True, True)
+    assert published("gpt-neox-20b", use_parallel_residual=False).layers[0].residual == "sequential"
+    assert published("gpt-neox-20b", rotary_pct=1.0).layers[0].attention.rope == RopeSpec()
+    assert not published("gpt-neox-20b", attention_bias=False).layers[0].attention.qkv_bias
+
+
+def test_phi3() -> None:
+    attention = published("phi-3-mini-4k").layers[0].attention
+    assert (attention.head_dim, attention.window, attention.rope) == (96, 2047, RopeSpec())
+    attention = published("phi-4").layers[0].attention
+    assert (attention.num_heads, attention.num_kv_heads, attention.window) == (40, 10, None)
+    rope = {"type": "su", "short_factor": [1.0] * 48, "long_factor": [2] * 48}
+    attention = published("phi-3-mini-4k", rope_scaling=rope, max_position_embeddings=131072).layers[0].attention
+    assert attention.rope == RopeSpec(
+        scaling=LongRopeScaling(
+            short_factors=(1.0,) * 48,
+            long_factors=(2.0,) * 48,
+            original_context=4096,
+            attention_factor=math.sqrt(1 + math.log(32) / math.log(4096)),
+        )
+    )
+    with pytest.raises(SpecError, match=r"the longrope scaling has 48 factors for 36 pairs of rotated elements\."):
+        published("phi-3-mini-4k", rope_scaling=rope, partial_rotary_factor=0.75)
+    with pytest.raises(SpecError, match=r"long_factor of the rotary embedding is None, a list is wanted\."):
+        published("phi-3-mini-4k", rope_scaling={"type": "longrope", "short_factor": [1.0]})
+    with pytest.raises(SpecError, match=r"rope scaling 'llama3' is not supported; supported are: default, longrope\."):
+        published("phi-3-mini-4k", rope_scaling={"rope_type": "llama3"})
+
+
+def test_mixtral() -> None:
+    ffn = published("mixtral-8x7b").layers[0].ffn
+    assert ffn == MoESpec(experts=8, active=2, ffn=FFNSpec(hidden_dim=4096, intermediate_dim=14336))
+    with pytest.raises(SpecError, match=r"MoESpec\(experts=8, active=9\): 1 to 8 experts can be active\."):
+        published("mixtral-8x7b", num_experts_per_tok=9)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gemma-2-9b", "TokenEmbedding looks rows up as they are, the spec says scale="),
+        ("gpt-j-6b", "Rotary turns whole heads whose element i is paired with i + 128, the spec says RopeSpec("),
+        ("gpt-neox-20b", "Rotary turns whole heads whose element i is paired with i + 48, the spec says RopeSpec("),
+        ("mixtral-8x7b", "SwiGLU is one gated feed-forward block without biases, the spec says MoESpec("),
+    ],
+)
+def test_a_model_without_a_forward_is_refused(name: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        ModelFactory.from_spec(published(name), device=board("n150"))
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("kind", ["Phi3", "Gemma2", "GPTJ", "GPTNeoX", "Mixtral"])
+def test_defaults_of_the_newer_families(kind: str) -> None:
+    config = getattr(transformers, f"{kind}Config")()
+    assert ModelFactory.from_huggingface({"model_type": config.model_type}) == ModelFactory.from_huggingface(
+        config.to_dict()
+    )
