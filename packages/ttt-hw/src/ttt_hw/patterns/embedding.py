@@ -1,0 +1,92 @@
+"""Rows of a table by their indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ttt_hw.estimate import Work
+from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns.base import Pattern
+from ttt_hw.patterns.tilize import tilize_buffers
+from ttt_hw.patterns.traffic import pages, spread
+from ttt_hw.records import Board
+from ttt_hw.requests import EmbeddingRequest, OpRequest
+from ttt_shard_dsl import TILE, tile_bytes
+
+DOUBLE_BUFFERED = 64  # tiles of a row up to which ttnn has two of them at a time
+WHOLE_ROWS = 256  # tiles of a row up to which it has the whole of one; beyond, pieces of 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding(Pattern[EmbeddingRequest]):
+    """Whole tiles of rows are turned into tiles as they are read; fewer rows than a tile are read first and padded by a second
+    program. The result interleaved in `memory`."""
+
+    serves: ClassVar[tuple[type[OpRequest], ...]] = (EmbeddingRequest,)
+    memory: Literal["dram", "l1"] = "dram"
+
+    @classmethod
+    def candidates(cls, request: EmbeddingRequest, board: Board) -> Iterator[Embedding]:
+        yield cls(memory="l1")
+        yield cls(memory="dram")
+
+    def accepts(self, request: EmbeddingRequest, board: Board) -> tuple[tuple[str, ...], ...]:
+        return tuple((interleaved(type_),) for type_ in request.operands)
+
+    def results(self, request: EmbeddingRequest, board: Board) -> tuple[str, ...]:
+        return (interleaved(request.results[request.name], self.memory),)
+
+    def problems(self, request: EmbeddingRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
+        if request.rows > TILE and request.rows % TILE:
+            yield (
+                f"{request.rows} indices are neither fewer than a tile nor whole tiles; pad them to "
+                f"{-(-request.rows // TILE) * TILE}"
+            )
+        if request.dim % TILE:
+            yield f"rows of {request.dim} values are no whole tiles; pad the table to {-(-request.dim // TILE) * TILE}"
+        for name, text, (layout,) in zip(("ids", "table"), reads, self.accepts(request, board), strict=True):
+            if text != layout:
+                yield f"{name} lie in {text!r}; they must lie in {layout!r}"
+
+    def circular_buffers(self, request: EmbeddingRequest, board: Board, reads: Sequence[str]) -> int:
+        """A row of tiles before and one after it is turned into tiles, each twice if it is short."""
+        width = request.dim // TILE
+        if request.rows % TILE:
+            return max(tilize_buffers(width, board), 2 * request.dim)
+        if width > WHOLE_ROWS:
+            tiles = 2 * DOUBLE_BUFFERED
+        else:
+            tiles = width * (2 if width <= DOUBLE_BUFFERED else 1)
+        return 2 * tiles * tile_bytes("bfloat16")
+
+    def cores(self, request: EmbeddingRequest, board: Board) -> int:
+        return spread(request.rows if request.rows % TILE else request.rows // TILE, board)
+
+    def work(self, request: EmbeddingRequest, board: Board, reads: Sequence[str]) -> Work:
+        count, bytes_ = pages(request.results[request.name])
+        cores = self.cores(request, board)
+        rows = request.rows * request.dim * 2
+        in_dram = self.memory == "dram"
+        padded = bool(request.rows % TILE)
+        return Work(
+            vector_bytes=count * bytes_ / cores,
+            dram_bytes=rows + (count * bytes_ + (2 * rows if padded else 0) if in_dram else 0),
+            dram_pages=request.rows + (count + (2 * request.rows if padded else 0) if in_dram else 0),
+            noc_bytes=0 if in_dram else count * bytes_ / cores,
+            programs=2 if padded else 1,
+        )
+
+    def to_ttnn(self, request: EmbeddingRequest, board: Board) -> dict[str, Any]:
+        import ttnn
+
+        (text,) = self.results(request, board)
+        type_ = request.results[request.name]
+        return {"layout": ttnn.TILE_LAYOUT, "memory_config": placed(text, type_, board).to_memory_config()}
+
+    def issue(self, request: EmbeddingRequest, board: Board, tensors: Sequence[Any]) -> Any:
+        import ttnn
+
+        ids, table = tensors
+        return ttnn.unsqueeze_to_4D(ttnn.embedding(ids, table, **self.to_ttnn(request, board)))
