@@ -75,8 +75,8 @@ def algebra(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def slow(session: nox.Session) -> None:
-    """6,000 random tensors against ttnn's own map of pages, and meshes there and back, instead of a sample of them."""
-    files = ("test_shard_dsl_pages.py", "test_shard_dsl_mesh.py")
+    """6,000 random tensors against ttnn's own map of pages, meshes there and back, and 1,600 plans; not just a sample."""
+    files = ("test_shard_dsl_pages.py", "test_shard_dsl_mesh.py", "test_shard_dsl_reshard.py")
     session.run("pytest", "-q", *(f"packages/ttt-shard-dsl/tests/{name}" for name in files), env={"TTT_SLOW": "1"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -371,11 +372,45 @@ def test_padding_of_the_last_shard_comes_with_the_shards() -> None:
     assert [step.kind for step in made.steps] == ["to_memory_config"]
 
 
-@pytest.mark.skipif(
+def test_a_gather_of_broken_tiles_ends_in_dram_whatever_is_asked() -> None:
+    made = reshard("1 1 s@cols d in l1 -> 1 1 s d in l1", 1, 1, 64, 512)
+    assert [(step.kind, step.after.memory) for step in made.steps] == [
+        ("all_gather", "dram"),
+        ("to_memory_config", "l1"),
+    ]
+    assert made.steps[-1].after == made.target
+
+
+def test_what_does_not_fit_in_l1_at_once_goes_through_dram() -> None:
+    made = reshard("1 1 s@core d in l1 -> 1 1 s@core.y d@core.x in l1", 1, 1, 2048, 16384, device=N150)
+    assert [(step.kind, step.after.memory) for step in made.steps] == [
+        ("sharded_to_interleaved", "dram"),
+        ("interleaved_to_sharded", "l1"),
+    ]
+    made = reshard("1 1 s d in l1 as bfp8 -> 1 1 s d as fp32", 1, 1, 4096, 16384, device=N150, dtype="bfp8")
+    assert [(step.kind, step.after.memory, step.after.dtype) for step in made.steps] == [
+        ("to_memory_config", "dram", "bfloat8_b"),
+        ("typecast", "dram", "float32"),
+    ]
+
+
+def run_program(name: str, *arguments: str) -> None:
+    program = Path(__file__).with_name(name)
+    done = subprocess.run([sys.executable, str(program), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+needs_ttnn = pytest.mark.skipif(
     importlib.util.find_spec("ttnn") is None or importlib.util.find_spec("ttt_hw") is None,
     reason="needs ttnn and ttt-hw",
 )
+
+
+@needs_ttnn
 def test_ttnn_makes_the_calls_and_ends_where_the_plan_says() -> None:
-    program = Path(__file__).with_name("reshard_on_t3k.py")
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_program("reshard_on_t3k.py")
+
+
+@needs_ttnn
+def test_each_step_of_random_plans_does_what_it_says() -> None:
+    run_program("reshard_random.py", "0", "1600" if os.environ.get("TTT_SLOW") == "1" else "40")
