@@ -17,6 +17,11 @@ from ttt_shard_dsl import TILE, tile_bytes
 
 LONG_PREFILL = 2048  # tokens from which chunks of 256 pay; shorter prompts need the parallelism of small chunks
 LARGEST_CHUNK = 512
+HANDED_ON_QUERIES, HANDED_ON_KEYS = (
+    4,
+    8,
+)  # tiles of a chunk up to which Blackhole's cores share work, and read keys ahead
+HANDED_ON_BYTES = 1280 * 1024  # that a program with keys read ahead may take
 SOFTMAX_PASSES = 4  # over each tile of scores: scale and mask, maximum, exponential, sum
 
 
@@ -86,7 +91,7 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         scalars = 2 if fp32 else 3
         statistics = 3 * tile + 2 * wide  # of each row of tiles: maxima, their change, sums
         output = q * d if fp32 else 2 * min(q, 2) * d
-        return (
+        total = (
             (queries + 2 * q * d + output + scalars) * tile
             + 2 * 2 * k * d * tile_bytes(request.kv_dtype)
             + q * k * wide
@@ -94,6 +99,21 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
             + self._mask_bytes(request, q * k)
             + (_aligned(4 * request.blocks, board) if request.start is not None else 0)
         )
+        return total + self._handed_on(request, board, total)
+
+    def _handed_on(self, request: PrefillAttentionRequest, board: Board, total: int) -> int:
+        """What Blackhole adds for an unwindowed prompt from its start, cut into an even number of small chunks: counters, and
+        a third buffer of keys and values for the largest such chunks, if that fits."""
+        q, k, d = self.q_chunk // TILE, self.k_chunk // TILE, request.head_dim // TILE
+        uniform = request.kv_dtype == "bfloat16" or not request.kernel.fp32_accumulate
+        if board.chip.arch != "blackhole" or request.window is not None or request.start is not None:
+            return 0
+        if not uniform or q > HANDED_ON_QUERIES or self._shares(request)[1] == 1:
+            return 0
+        ahead = 2 * k * d * tile_bytes(request.kv_dtype) + 4 * 32
+        if q == HANDED_ON_QUERIES and k <= HANDED_ON_KEYS and total + ahead <= HANDED_ON_BYTES:
+            return ahead
+        return 3 * 32
 
     def _mask_bytes(self, request: PrefillAttentionRequest, scores: int) -> int:
         """Two tiles for the diagonal; a window takes five or, with fp32 accumulation, a mask of all scores in bfp4, twice."""
