@@ -1,0 +1,49 @@
+"""Normalisation as a list of one operation, and what the block refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ttt_core import SpecError
+from ttt_hw import board
+from ttt_hw.requests import NormRequest, Workload
+from ttt_norm import NormSpec, NormType, RMSNorm, norm_request
+
+WORK = Workload(mode="prefill", tokens=70, context=256)
+
+
+def test_kinds() -> None:
+    block = norm_request(NormSpec(dim=64, eps=1e-6, offset=1), WORK)
+    (op,) = block.ops
+    assert isinstance(op, NormRequest)
+    assert (op.kind, op.shape, op.epsilon, op.inputs) == ("rms", (1, 1, 96, 64), 1e-6, ("x", "weight"))
+    block = norm_request(NormSpec(dim=64, kind=NormType.LAYER, bias=True), WORK, rows=1)
+    (op,) = block.ops
+    assert isinstance(op, NormRequest)
+    assert (op.kind, op.shape, op.inputs) == ("layer", (1, 1, 1, 64), ("x", "weight", "bias"))
+    assert norm_request(NormSpec(dim=64, weight=False), WORK).stored == ()
+
+
+def test_parameters() -> None:
+    assert NormSpec(dim=64).num_parameters == 64
+    assert NormSpec(dim=64, bias=True).num_parameters == 128
+    assert NormSpec(dim=64, weight=False).num_parameters == 0
+
+
+@pytest.mark.parametrize("change", [{"offset": 2}, {"offset": 1, "weight": False}])
+def test_a_spec_out_of_range_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=r"offset must be 0 or 1, and 1 needs a weight to add to\.$"):
+        NormSpec(dim=64, **change)
+
+
+@pytest.mark.parametrize("change", [{"kind": NormType.LAYER}, {"offset": 1}, {"weight": False}, {"bias": True}])
+def test_what_the_block_cannot_do_it_refuses(change: dict[str, Any]) -> None:
+    spec = NormSpec(dim=64, **change)
+    with pytest.raises(SpecError) as caught:
+        RMSNorm(spec, np.ones(64, np.float32), device=board("n150"))
+    assert str(caught.value) == (
+        f"RMSNorm multiplies by its weight and adds nothing, the spec says {spec}. Use a block that computes it."
+    )
