@@ -10,11 +10,12 @@ from importlib import import_module
 from typing import Any
 
 from ttt_hw.catalogue import board_of
+from ttt_hw.compute import ComputeKernel
 from ttt_hw.layouts import bytes_per_core
 from ttt_hw.mesh import open_mesh
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.records import Board
-from ttt_hw.requests import MatmulRequest, OpRequest
+from ttt_hw.requests import BatchedMatmulRequest, MatmulRequest, OpRequest
 from ttt_hw.verify import Verdict, verify
 
 if multiprocessing.parent_process() is not None:
@@ -90,3 +91,32 @@ def sweep(
     found = getattr(import_module(f"ttt_hw.patterns.{module}"), pattern)
     with open_mesh(name, backend="mock") as mesh:
         return issue_some(found, [varied(rng, rows) for _ in range(count)], mesh, rng, 2)
+
+
+def batched(rng: random.Random) -> BatchedMatmulRequest:
+    """Scores or values of attention, of a prompt or of users with a cache."""
+    head_dim, length = rng.choice([64, 128, 256]), rng.choice([128, 1024, 2048])
+    decode = rng.random() < 0.4
+    context = 1024 if decode else length
+    scores = rng.random() < 0.5
+    return BatchedMatmulRequest(
+        name="mm",
+        inputs=("a", "b"),
+        batch=rng.choice([1, 8, 32]) if decode else 1,
+        heads=rng.choice([1, 2, 8]),
+        m=rng.choice([1, 32]) if decode else length,
+        k=head_dim if scores else context,
+        n=context if scores else head_dim,
+        transpose_b=scores,
+        a_dtype=rng.choice(["bfloat16", "bfloat8_b"]),
+        b_dtype=rng.choice(["bfloat16", "bfloat8_b"]),
+        kernel=rng.choice([ComputeKernel(fidelity="hifi4"), ComputeKernel(fp32_accumulate=False)]),
+    )
+
+
+def sweep_batched(name: str, count: int, seed: int) -> list[tuple[str, Verdict]]:
+    from ttt_hw.patterns.batched_matmul import BatchedMatmul
+
+    rng = random.Random(seed)
+    with open_mesh(name, backend="mock") as mesh:
+        return issue_some(BatchedMatmul, [batched(rng) for _ in range(count)], mesh, rng, 2)

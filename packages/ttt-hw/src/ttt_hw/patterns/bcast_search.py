@@ -185,11 +185,12 @@ def _configs(
 
 @lru_cache(maxsize=1 << 14)
 def block_sizes(
-    kt: int, per_core: Pair, shard: int, wide: bool, sizes: Sizes, room: int
+    kt: int, per_core: Pair, shard: int, wide: bool, sizes: Sizes, room: int, again: bool = False
 ) -> tuple[tuple[int, Pair], ...]:
     """(inner, block) that take the fewest operand bytes into a core within each share of L1; none twice.
 
     `shard`: the inner tiles that lie together, which steps may not cross. `wide`: blocks are as wide as a core's columns.
+    `again`: there is more to do after the last step, so operands are buffered twice even if there is but one.
     """
     m, n = per_core
     options = [
@@ -197,7 +198,7 @@ def block_sizes(
             kt * ((n // w) * m * sizes.activation + (m // h) * n * sizes.weight),
             -inner,
             -min(h * w, 8),
-            (2 if kt > inner else 1) * inner * (h * sizes.activation + w * sizes.weight)
+            (2 if again or kt > inner else 1) * inner * (h * sizes.activation + w * sizes.weight)
             + w * sizes.bias
             + h * w * (sizes.output + sizes.partial),
             (h, w),
