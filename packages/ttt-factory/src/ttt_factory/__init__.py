@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from ttt_factory.factory import ModelFactory as ModelFactory
     from ttt_factory.huggingface import read_config as read_config, spec_of_config as spec_of_config
     from ttt_factory.memory import Demand as Demand, DramUse as DramUse, dram_use as dram_use
+    from ttt_factory.requests import (
+        ModelPart as ModelPart,
+        ModelRequest as ModelRequest,
+        model_request as model_request,
+        precision_of as precision_of,
+    )
     from ttt_factory.spec import DecoderLayerSpec as DecoderLayerSpec, ModelSpec as ModelSpec
 
 _HOMES = {
@@ -21,8 +27,12 @@ _HOMES = {
     "Demand": "memory",
     "DramUse": "memory",
     "ModelFactory": "factory",
+    "ModelPart": "requests",
+    "ModelRequest": "requests",
     "ModelSpec": "spec",
     "dram_use": "memory",
+    "model_request": "requests",
+    "precision_of": "requests",
     "read_config": "huggingface",
     "spec_of_config": "huggingface",
 }
@@ -33,8 +43,12 @@ __all__ = [
     "Demand",
     "DramUse",
     "ModelFactory",
+    "ModelPart",
+    "ModelRequest",
     "ModelSpec",
     "dram_use",
+    "model_request",
+    "precision_of",
     "read_config",
     "spec_of_config",
 ]
