@@ -33,7 +33,12 @@ from ttt_hw.config import (
 from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
 from ttt_hw.estimate import Estimate as Estimate, Work as Work, estimate as estimate
 from ttt_hw.isolation import run_in_process as run_in_process
-from ttt_hw.joint import Case as Case, interfaces as interfaces, plan_together as plan_together
+from ttt_hw.joint import (
+    Case as Case,
+    interfaces as interfaces,
+    lasting as lasting,
+    plan_together as plan_together,
+)
 from ttt_hw.layouts import DRAM as DRAM, L1 as L1, interleaved as interleaved, placed as placed
 from ttt_hw.matmul import (
     BcastMatmul as BcastMatmul,
@@ -139,6 +144,7 @@ __all__ = [
     "forget_source",
     "interfaces",
     "interleaved",
+    "lasting",
     "issue_plan",
     "legal_options",
     "observe",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from ttt_hw.joint import Case, plan_together
+from ttt_hw.joint import Case, lasting, plan_together
 from ttt_hw.layouts import placed
 from ttt_hw.overrides import Overrides
 from ttt_hw.plan import BlockPlan, PlannedMove, PlannedOp
@@ -91,7 +91,7 @@ class BlockPlans:
         self.stored: dict[str, str] = {}
         for (work, _), plan in zip(cases, plans, strict=True):
             self._plans[work] = plan
-            self.stored.update(plan.stored)
+            self.stored.update(lasting(plan))
 
     def plan(self, work: Workload) -> BlockPlan:
         found = self._plans.get(work)

@@ -105,14 +105,15 @@ def _plan_all(
     plans = []
     for case in cases:
         plan = _plan_case(case, board, places, reserve)
-        places.update(plan.stored)
+        places.update(lasting(plan))
         plans.append(plan)
     return sum(case.weight * plan.time_us for case, plan in zip(cases, plans, strict=True)), tuple(plans)
 
 
 def _plan_case(case: _Prepared, board: Board, stored: Mapping[str, str], reserve: int) -> BlockPlan:
     """The fastest over the case's interfaces."""
-    known = {name: text for name, text in stored.items() if name in {each.name for each in case.block.stored}}
+    names = {each.name for each in case.block.stored}
+    known = {name: text for name, text in stored.items() if name in names}
     plans: list[BlockPlan] = []
     refusal: PlacementError | None = None
     for pair in case.interfaces or (None,):
@@ -145,13 +146,24 @@ def _own_places(
 ) -> Iterator[dict[str, str]]:
     for case in cases:
         try:
-            yield dict(_plan_case(case, board, fixed, reserve).stored)
+            yield lasting(_plan_case(case, board, fixed, reserve))
         except PlacementError:
             continue
 
 
 def _interleaved(cases: Sequence[Case]) -> dict[str, str]:
-    return {stored.name: interleaved(stored.type) for case in cases for stored in case.block.stored}
+    return {
+        stored.name: interleaved(stored.type)
+        for case in cases
+        for stored in case.block.stored
+        if stored.kind != "index"
+    }
+
+
+def lasting(plan: BlockPlan) -> dict[str, str]:
+    """Where the stored tensors lie that are the same for every workload: all but indices, which come with each forward."""
+    kinds = {stored.name: stored.kind for stored in plan.block.stored}
+    return {name: text for name, text in plan.stored.items() if kinds[name] != "index"}
 
 
 def _activation(type_: TensorType) -> bool:
