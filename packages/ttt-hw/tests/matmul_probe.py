@@ -120,3 +120,23 @@ def sweep_batched(name: str, count: int, seed: int) -> list[tuple[str, Verdict]]
     rng = random.Random(seed)
     with open_mesh(name, backend="mock") as mesh:
         return issue_some(BatchedMatmul, [batched(rng) for _ in range(count)], mesh, rng, 2)
+
+
+def rings(name: str, shapes: list[tuple[int, int]]) -> list[tuple[str, Verdict]]:
+    from ttt_hw.patterns.ring_matmul import RingMatmul
+
+    with open_mesh(name, backend="mock") as mesh:
+        return issue_some(RingMatmul, [matmul(32, k, n) for k, n in shapes], mesh, random.Random(0), 3)
+
+
+def gathered(name: str) -> list[tuple[str, Verdict]]:
+    """On all chips of a board in a line whose ends meet."""
+    from ttt_hw.patterns.gather_matmul import GatherMatmul, GatherMatmulRequest
+
+    with open_mesh(name, backend="mock") as mesh:
+        chips = board_of(mesh).num_chips
+        requests = [
+            GatherMatmulRequest(name="mm", m=m, k=k, n=n, chips=chips, weight_dtype="bfloat8_b")
+            for m, k, n in ((32, 2048, 256), (128, 8192, 1280), (1024, 4096, 3584))
+        ]
+        return issue_some(GatherMatmul, requests, mesh, random.Random(0), 2)
