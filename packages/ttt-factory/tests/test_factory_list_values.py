@@ -232,17 +232,19 @@ def compare(name: str, run: Any) -> list[str]:
             parameter.data += 1
     sd = {key: value.detach() for key, value in theirs.state_dict().items()}
     ours = Listed(ModelFactory.from_huggingface(config.to_dict()), sd, run)
-    ids = torch.randint(0, 75, (1, PROMPT + STEPS))
+    ids = torch.randint(0, 75, (2, PROMPT + STEPS))
+    ids[1, :PROMPT] = ids[0, :PROMPT]  # two users with one prompt, who go on differently
+    prefill = Workload(mode="prefill", tokens=PROMPT, context=CONTEXT)
+    decode = Workload(mode="decode", users=2, context=CONTEXT)
     with torch.no_grad():
-        expected = theirs(ids).logits[0]
-        padded = pad(ids[:, :PROMPT], (0, CONTEXT - PROMPT))
-        prefill = Workload(mode="prefill", tokens=PROMPT, context=CONTEXT)
-        logits = [ours.forward(padded, prefill, torch.arange(CONTEXT)[None])]
+        expected = theirs(ids).logits[:, PROMPT - 1 :]
+        padded = pad(ids[:1, :PROMPT], (0, CONTEXT - PROMPT))
+        logits = [ours.forward(padded, prefill, torch.arange(CONTEXT)[None]).repeat(2, 1)]
+        ours.caches = [{key: cache.repeat(2, 1, 1, 1) for key, cache in layer.items()} for layer in ours.caches]
         for position in range(PROMPT, PROMPT + STEPS):
-            decode = Workload(mode="decode", users=1, context=CONTEXT)
-            logits.append(ours.forward(ids[:, position : position + 1], decode, torch.tensor([position])))
-    spread = expected[PROMPT - 1 :].std()
+            logits.append(ours.forward(ids[None, :, position], decode, torch.tensor([position] * 2)))
+    spread = expected.std()
     assert spread > 0.1
-    assert (torch.cat(logits) - expected[PROMPT - 1 :]).abs().max() < 2e-5 * max(1.0, float(spread))
+    assert (torch.stack(logits, dim=1) - expected).abs().max() < 2e-5 * max(1.0, float(spread))
     block = model_request(ours.spec, prefill, precision_of(ours.spec, "performance")).parts[1].block
     return [op.name for op in block.ops]
