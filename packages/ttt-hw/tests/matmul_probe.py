@@ -19,7 +19,7 @@ from ttt_hw.requests import BatchedMatmulRequest, MatmulRequest, OpRequest
 from ttt_hw.verify import Verdict, verify
 
 if multiprocessing.parent_process() is not None:
-    sys.modules["torch"] = None  # ttnn imports it where it is installed, which takes seconds
+    sys.modules["torch"] = None  # type: ignore[assignment]  # ttnn imports it where it is installed, which takes seconds
 
 WEIGHTS = {  # k, n on one chip of so many
     "llama-1b qkv": (2048, 3072), "llama-1b down": (8192, 2048), "llama-3b gate_up": (3072, 16384),

@@ -122,8 +122,7 @@ def test_an_interleaved_bias_is_refused(mesh: Any) -> None:
 
 
 def test_readers_on_blackhole() -> None:
-    texts = {"activation": width_sharded((8, 4)), "output": "b h s d@core in l1 on 0-0..10-1,0-2..9-2"}
-    config = replace(CONFIG, **texts, readers=2)
+    config = replace(CONFIG, output="b h s d@core in l1 on 0-0..10-1,0-2..9-2", readers=2)
     assert problems(config, record=P150) == []
     assert 2 * config.cores(REQUEST, N150) == 2 * 2 * 12
     assert config.cores(REQUEST, P150) == 16
