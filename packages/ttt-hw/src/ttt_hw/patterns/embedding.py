@@ -15,8 +15,7 @@ from ttt_hw.records import Board
 from ttt_hw.requests import EmbeddingRequest, OpRequest
 from ttt_shard_dsl import TILE, tile_bytes
 
-DOUBLE_BUFFERED = 64  # tiles of a row up to which ttnn has two of them at a time
-WHOLE_ROWS = 256  # tiles of a row up to which it has the whole of one; beyond, pieces of 64
+DOUBLE_BUFFERED = 64  # tiles of a row up to which ttnn has two of them at a time; also of the pieces of a very long one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +50,15 @@ class Embedding(Pattern[EmbeddingRequest]):
                 yield f"{name} lie in {text!r}; they must lie in {layout!r}"
 
     def circular_buffers(self, request: EmbeddingRequest, board: Board, reads: Sequence[str]) -> int:
-        """A row of tiles before and one after it is turned into tiles, each twice if it is short."""
+        """A row of tiles before and one after it is turned into tiles, each twice if it is short; of a row that L1 cannot hold
+        like that, equal pieces."""
         width = request.dim // TILE
         if request.rows % TILE:
             return max(tilize_buffers(width, board), 2 * request.dim)
-        if width > WHOLE_ROWS:
-            tiles = 2 * DOUBLE_BUFFERED
-        else:
-            tiles = width * (2 if width <= DOUBLE_BUFFERED else 1)
-        return 2 * tiles * tile_bytes("bfloat16")
+        both = 2 * tile_bytes("bfloat16")
+        if width > DOUBLE_BUFFERED and width * both <= board.l1_bytes_per_core:  # of all L1, free or not
+            return width * both
+        return 2 * both * max(piece for piece in range(1, DOUBLE_BUFFERED + 1) if width % piece == 0)
 
     def cores(self, request: EmbeddingRequest, board: Board) -> int:
         return spread(request.rows if request.rows % TILE else request.rows // TILE, board)

@@ -118,10 +118,10 @@ class HeadSplit(Pattern[HeadSplitRequest]):
     def issue(self, request: HeadSplitRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        op = ttnn.experimental.nlp_create_qkv_heads
+        arguments = self.to_ttnn(request, board)
         if request.mode == "decode":
-            op = ttnn.experimental.nlp_create_qkv_heads_decode
-        return op(tensors[0], **self.to_ttnn(request, board))
+            return ttnn.experimental.nlp_create_qkv_heads_decode(tensors[0], **arguments)
+        return ttnn.experimental.nlp_create_qkv_heads(tensors[0], **arguments)
 
 
 @dataclass(frozen=True, kw_only=True)

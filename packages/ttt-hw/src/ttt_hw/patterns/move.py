@@ -99,7 +99,9 @@ class Move(Pattern[MoveRequest]):
         work = traffic([(reads[0], read)] * programs, [(self.results(request, board)[0], result)] * programs, cores)
         if request.op != "transpose":
             return replace(work, programs=programs)
-        lines = prod(request.source.shape[:-1]) * (request.source.shape[-1] // 16)  # a tile is gathered from halves of lines
+        lines = prod(request.source.shape[:-1]) * (
+            request.source.shape[-1] // 16
+        )  # a tile is gathered from halves of lines
         return replace(
             work,
             vector_bytes=0,
@@ -171,6 +173,5 @@ def _reshape_problems(request: MoveRequest) -> Iterator[str]:
         yield f"{old} and {new} do not have as many elements"
     elif old.shape[-1] != new.shape[-1]:
         yield f"the last dim of {old} becomes {new.shape[-1]}; only a view is made, so it must stay {old.shape[-1]}"
-    elif old.tiled and len(old.shape) > 1 and old.shape[-2] != new.shape[-2]:
-        if old.shape[-2] % TILE or new.shape[-2] % TILE:
-            yield f"rows of {old} become {new.shape[-2]}; only a view is made, so both must be whole tiles or the same"
+    elif old.tiled and any(other.shape[-2] % TILE and old.shape[-2] != new.shape[-2] for other in (old, new)):
+        yield f"rows of {old} become {new.shape[-2]}; only a view is made, so both must be whole tiles or the same"

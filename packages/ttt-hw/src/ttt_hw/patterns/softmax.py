@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -60,9 +61,7 @@ class Softmax(Pattern[SoftmaxRequest]):
 
     def circular_buffers(self, request: SoftmaxRequest, board: Board, reads: Sequence[str]) -> int:
         """Of whole rows where they fit, else of rows that are streamed."""
-        x, mask, bf16, fp32 = (
-            tile_bytes(dtype) for dtype in (request.dtype, "bfloat16", "bfloat16", "float32")
-        )
+        x, mask, bf16, fp32 = (tile_bytes(dtype) for dtype in (request.dtype, "bfloat16", "bfloat16", "float32"))
         fused = request.masked and _steps(request) == 1
         scaled = not fused and (request.scale != 1.0 or request.masked)
         tiles = request.shape[-1] // TILE
@@ -118,7 +117,7 @@ class Softmax(Pattern[SoftmaxRequest]):
         arguments = self.to_ttnn(request, board)
         x = tensors[0]
         if request.masked and _steps(request) == 1:
-            return ttnn.scale_mask_softmax(x, request.scale, tensors[1], **arguments)
+            return ttnn.scale_mask_softmax(x, _float32(request.scale), tensors[1], **arguments)
         memory = arguments["memory_config"]
         if request.masked:
             scale = activations(None, request.scale)
@@ -126,6 +125,13 @@ class Softmax(Pattern[SoftmaxRequest]):
         elif request.scale != 1.0:
             x = ttnn.unary_chain(x, ops_chain=activations(None, request.scale), memory_config=memory)
         return ttnn.softmax(x, dim=-1, **arguments)
+
+
+def _float32(value: float) -> float:
+    """The nearest number that float32 has: ttnn.scale_mask_softmax takes no other."""
+    nearest: float
+    (nearest,) = struct.unpack("f", struct.pack("f", value))
+    return nearest
 
 
 def _steps(request: SoftmaxRequest) -> int:
