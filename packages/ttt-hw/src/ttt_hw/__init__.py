@@ -9,7 +9,7 @@ from ttt_hw.attention import (
     plan_decode_attention as plan_decode_attention,
     plan_prefill_attention as plan_prefill_attention,
 )
-from ttt_hw.bound import BlockPlans as BlockPlans, BoundOp as BoundOp, BoundPlan as BoundPlan
+from ttt_hw.bound import BlockPlans as BlockPlans, BoundOp as BoundOp, BoundPlan as BoundPlan, Plans as Plans
 from ttt_hw.catalogue import (
     BOARDS as BOARDS,
     Board as Board,
@@ -39,7 +39,13 @@ from ttt_hw.joint import (
     lasting as lasting,
     plan_together as plan_together,
 )
-from ttt_hw.layouts import DRAM as DRAM, L1 as L1, interleaved as interleaved, placed as placed
+from ttt_hw.layouts import (
+    DRAM as DRAM,
+    L1 as L1,
+    interleaved as interleaved,
+    on_mesh as on_mesh,
+    placed as placed,
+)
 from ttt_hw.matmul import (
     BcastMatmul as BcastMatmul,
     MatmulRequest as MatmulRequest,
@@ -122,6 +128,7 @@ __all__ = [
     "PlannedMatmul",
     "PlannedMove",
     "PlannedOp",
+    "Plans",
     "Recorder",
     "ReduceScatter",
     "Stored",
@@ -144,10 +151,11 @@ __all__ = [
     "forget_source",
     "interfaces",
     "interleaved",
-    "lasting",
     "issue_plan",
+    "lasting",
     "legal_options",
     "observe",
+    "on_mesh",
     "open_mesh",
     "parts_of",
     "placed",

@@ -51,6 +51,20 @@ def _rectangle(grid: tuple[int, int]) -> str:
     return f"0-0..{grid[0] - 1}-{grid[1] - 1}"
 
 
+def on_mesh(text: str, *, dim: int, axis: str = "cols", multiple: int = 1) -> str:
+    """A layout of one chip as that of the whole tensor, of which each chip along a mesh axis has a part along `dim`.
+
+    `multiple`: what the dim of the whole tensor is padded to. `on_mesh("b h s d@bank in dram", dim=3)` is
+    `"b h s d@cols@bank in dram"`.
+    """
+    dims, rest = text.split(" in ")
+    words = dims.split()
+    name, *places = words[dim].split("@")
+    padded = f"{name}|{multiple}" if multiple > 1 else name
+    words[dim] = "@".join([padded, axis, *places])
+    return f"{' '.join(words)} in {rest}"
+
+
 def row_of_cores(cores: int, grid: tuple[int, int]) -> str:
     """The first `cores` cores of a grid, row by row: whole rows, then the rest of one."""
     x = grid[0]

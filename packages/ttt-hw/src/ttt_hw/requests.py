@@ -394,6 +394,8 @@ class PrefillAttentionRequest(OpRequest):
     start: int | None = None
     block: int = 32
     blocks: int = 0
+    scale: float | None = None
+    """None: 1 / √head_dim."""
     kernel: ComputeKernel = ComputeKernel(fidelity="hifi4")
 
     @property
@@ -426,6 +428,8 @@ class DecodeAttentionRequest(OpRequest):
     window: int | None = None
     kv_dtype: DType = "bfloat8_b"
     block: int | None = None
+    scale: float | None = None
+    """None: 1 / √head_dim."""
     kernel: ComputeKernel = ComputeKernel(fidelity="hifi2")
 
     @property
