@@ -26,7 +26,7 @@ START_BYTES = 1 << 18
 
 
 SUMMED = ("bfloat16", "float32", "bfloat8_b", "int32")
-"""The dtypes of which ttnn sums rows and vectors too."""
+"""The dtypes of which ttnn sums rows too, and tiles that it cannot scatter."""
 
 
 class State(NamedTuple):
@@ -163,10 +163,10 @@ def _moves(
         kind, after = _kind(state.uses[axis], use), state.moved(axis, use)
         if kind is not None and after is not None and mesh[axis] > 1 and _is_even(whole, after, mesh):
             move = Move(kind, axis, state, after, _stored_bytes(before, dtype, tiled))
-            yield move, _refusal(move, before, _chip_shape(whole, after, mesh), dtype, tiled)
+            yield move, _refusal(move, before, _chip_shape(whole, after, mesh), mesh[axis], dtype, tiled)
 
 
-def _refusal(move: Move, before: tuple[int, ...], after: tuple[int, ...], dtype: str, tiled: bool) -> str:
+def _refusal(move: Move, before: tuple[int, ...], after: tuple[int, ...], chips: int, dtype: str, tiled: bool) -> str:
     """What ttnn 0.81 wants of the parts of chips that these are not, or "". As a mock of a t3k answers."""
     kind, rank = move.kind, len(before)
     cut = [(use, part[use]) for use, part in ((move.old, before), (move.new, after)) if use is not None]
@@ -180,8 +180,8 @@ def _refusal(move: Move, before: tuple[int, ...], after: tuple[int, ...], dtype:
         return "reduce_scatter of tensors of at least 2 dims"
     if kind in ("reduce_scatter", "all_gather") and dtype == "bfloat4_b" and not whole(TILE, -2, -1):
         return f"{kind} of bfloat4_b where each chip has whole tiles of {TILE}"
-    if kind == "all_reduce" and dtype not in SUMMED and not (tiled and rank > 1):
-        return f"all_reduce of rows or vectors of {', '.join(SUMMED)}"
+    if kind == "all_reduce" and dtype not in SUMMED and not (tiled and before[-1] % (chips * TILE) == 0):
+        return f"all_reduce of {', '.join(SUMMED)}, or of tiles of which each of {chips} chips can sum some columns"
     if kind == "all_to_all" and not (tiled and rank > 1 and whole(TILE, -1) and whole(TILE // 2, -2)):
         return f"all_to_all of tiles where each chip has multiples of {TILE // 2} rows and {TILE} columns"
     return ""

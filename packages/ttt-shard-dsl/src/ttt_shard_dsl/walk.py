@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from math import lcm
 from typing import TYPE_CHECKING
 
 from ttt_shard_dsl.dtypes import ELEMENT_BYTES, TILE, TILE_BYTES
@@ -41,9 +42,7 @@ class Walk:
         early, moves = self.moves()
         if early:
             yield from self.cast()
-        # ttnn sums where the tensor lies, but cuts the last dim meanwhile: shards of whole rows would not fit
-        in_place = self.at.sharding == "interleaved" or (self.at.sharding == "width" and self.at.memory == "l1")
-        sums_only = in_place and self.has_room(self.at) and all(move.kind == "all_reduce" for move in moves)
+        sums_only = self.sums_in_place(moves)
         if moves and not sums_only and not (self.at.sharding == "interleaved" and self.has_room(self.at)):
             yield self.interleave()
         for move in moves:
@@ -54,6 +53,21 @@ class Walk:
             if not self.fits(self.target):
                 yield self.interleave("dram")
             yield self.convert(self.target)
+
+    def sums_in_place(self, moves: list[Move]) -> bool:
+        """Whether all moves are sums that ttnn makes where the tensor lies.
+
+        It scatters one dim, the last if each chip gets whole tiles of it, and gathers it again; of shards only those over that
+        dim go along.
+        """
+        at = self.at
+        if any(move.kind != "all_reduce" for move in moves) or not self.has_room(at):
+            return False
+        if at.sharding == "interleaved":
+            return True
+        chips = lcm(*(self.device.mesh[move.axis] for move in moves))
+        whole = at.tiled and len(at.chip_shape) > 1 and at.chip_shape[-2] % TILE == 0
+        return whole and at.chip_shape[-1] % (chips * TILE) == 0 and at.sharding == "width" and at.memory == "l1"
 
     def moves(self) -> tuple[bool, list[Move]]:
         """The collectives, and whether the dtype changes before them: where that leaves fewer bytes to move."""
@@ -104,7 +118,7 @@ class Walk:
     def interleave(self, memory: str | None = None) -> Step:
         at = self.at
         to = self.stage(mesh_state(at, self.device.mesh), memory or at.memory)
-        legacy = at.memory == "l1" and at.sharding not in ("interleaved", "nd")
+        legacy = at.memory == "l1" and at.sharding not in ("interleaved", "nd") and _has_whole_pages(at)
         kind: Kind = "sharded_to_interleaved" if legacy else "to_memory_config"
         return self.go(_on_chip(kind, to.placement, ("memory_config", to)), to.spec)
 
@@ -115,12 +129,17 @@ class Walk:
             to = Target(spec, self.place(spec))
         else:
             memory = self.target.memory if last and self.target.sharding == "interleaved" else at.memory
-            to = self.stage(move.after, "dram" if self.is_composite(move) else memory)
+            if self.is_composite(move):
+                memory = "dram" if at.tiled or move.old == len(at.chip_shape) - 1 else at.memory
+            to = self.stage(move.after, memory)
         moved = to.placement.memory != at.memory and not self.is_composite(move)
         return self.go(_collective(move, to, moved, self.device.mesh, self.topology), to.spec)
 
     def is_composite(self, move: Move) -> bool:
-        """Whether ttnn gathers in several ops, because of tiles or rows that are not whole; these end in DRAM."""
+        """Whether ttnn gathers in several ops, because of tiles or rows that are not whole, and where it does is not asked.
+
+        Tiles end in DRAM, and so do rows that become longer; others stay where they were.
+        """
         if move.kind != "all_gather":
             return False
         at, dim = self.at, move.old
@@ -175,7 +194,7 @@ def _convert(at: Placement, target: Target) -> Step:
     """The move between two layouts of the same part of a tensor on a chip."""
     goal = target.placement
     before, after = at.sharding != "interleaved", goal.sharding != "interleaved"
-    if "nd" in (at.sharding, goal.sharding):
+    if "nd" in (at.sharding, goal.sharding) or not (_has_whole_pages(at) and _has_whole_pages(goal)):
         return _on_chip("to_memory_config", goal, ("memory_config", target))
     if at.memory == goal.memory == "l1" and before and after:
         return _on_chip("reshard", goal, ("output_memory_config", target))
@@ -184,6 +203,13 @@ def _convert(at: Placement, target: Target) -> Step:
     if at.memory == "l1" and before and not after:
         return _on_chip("sharded_to_interleaved", goal, ("memory_config", target))
     return _on_chip("to_memory_config", goal, ("memory_config", target))
+
+
+def _has_whole_pages(placement: Placement) -> bool:
+    """Whether the rows of shards fill their pages, which the ops for one kind of move want."""
+    if placement.tiled or placement.shard_shape is None:
+        return True
+    return placement.shard_shape[-1] * ELEMENT_BYTES[placement.dtype] == placement.page_bytes
 
 
 def _on_chip(kind: Kind, after: Placement, argument: tuple[str, str | Target]) -> Step:
