@@ -170,7 +170,7 @@ def work(board: str, mesh: str, models: list[str]) -> int:
 def check(model: str, mesh: Any, plans: tuple[tuple[int, int], ...] = PLANS) -> Iterator[dict[str, Any]]:
     """The cells of a model on an open mesh."""
     from ttt_core import TttError
-    from ttt_factory import read_json, spec_of_config
+    from ttt_factory.huggingface import read_json, spec_of_config
     from ttt_factory.plan import PlanDemand, plan_model
     from ttt_factory.requests import precision_of
     from ttt_hw import board_of, issue_plan

@@ -168,6 +168,7 @@ def _prefill(listing: Listing, q: str, k: str, v: str) -> str:
             num_kv_heads=listing.num_kv_heads,
             head_dim=head_dim,
             window=spec.window,
+            scale=spec.scale,
         )
         (heads,) = listing.add(request)
     return _concat_heads(listing, heads)
@@ -199,6 +200,7 @@ def _decode(listing: Listing, q: str, k: str, v: str) -> str:
         head_dim=listing.head_dim,
         context=listing.context,
         window=spec.window,
+        scale=spec.scale,
         kv_dtype=listing.cache.dtype,
     )
     (heads,) = listing.add(request)

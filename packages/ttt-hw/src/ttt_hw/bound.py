@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
+from ttt_core import Mode
 from ttt_hw.joint import Case, interfaces, lasting, plan_together
 from ttt_hw.layouts import placed
 from ttt_hw.overrides import Overrides

@@ -155,10 +155,10 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         )
 
     def to_ttnn(self, request: DecodeAttentionRequest, board: Board) -> dict[str, Any]:
-        """Without the scale: the op's own is 1/√head_dim, which is wrong for a head dim that was padded."""
         import ttnn
 
         return {
+            "scale": request.scale,
             "sliding_window_size": request.window,
             "program_config": self.program(),
             "compute_kernel_config": kernel_config(request.kernel),

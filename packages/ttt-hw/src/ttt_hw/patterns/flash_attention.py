@@ -177,9 +177,12 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         )
 
     def to_ttnn(self, request: PrefillAttentionRequest, board: Board) -> dict[str, Any]:
-        """Without the scale: the op's own is 1/√head_dim, which is wrong for a head dim that was padded."""
-        window = {} if request.window is None else {"sliding_window_size": request.window}
-        return {"program_config": self.program(), "compute_kernel_config": kernel_config(request.kernel), **window}
+        given = {"scale": request.scale, "sliding_window_size": request.window}
+        return {
+            "program_config": self.program(),
+            "compute_kernel_config": kernel_config(request.kernel),
+            **{name: value for name, value in given.items() if value is not None},
+        }
 
     def issue(self, request: PrefillAttentionRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
