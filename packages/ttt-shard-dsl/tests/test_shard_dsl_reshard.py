@@ -381,6 +381,14 @@ def test_a_gather_of_broken_tiles_ends_in_dram_whatever_is_asked() -> None:
     assert made.steps[-1].after == made.target
 
 
+def test_shards_stay_for_a_sum_only_where_chips_can_sum_some_of_their_columns() -> None:
+    kinds = [
+        [step.kind for step in reshard("1 8 s d@core +cols in l1 -> 1 8 s d@core in l1", 1, 8, 64, width).steps]
+        for width in (2048, 96)
+    ]
+    assert kinds == [["all_reduce"], ["sharded_to_interleaved", "all_reduce", "interleaved_to_sharded"]]
+
+
 def test_what_does_not_fit_in_l1_at_once_goes_through_dram() -> None:
     made = reshard("1 1 s@core d in l1 -> 1 1 s@core.y d@core.x in l1", 1, 1, 2048, 16384, device=N150)
     assert [(step.kind, step.after.memory) for step in made.steps] == [
