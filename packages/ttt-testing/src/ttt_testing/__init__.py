@@ -1,7 +1,62 @@
-"""Values and comparisons for ttnn programs, with or without a card."""
+"""Values and comparisons for ttnn programs, with or without a card, and tests of modules by what they can do.
 
-from ttt_testing.metrics import max_difference as max_difference, pcc as pcc
-from ttt_testing.rounding import round_to as round_to
-from ttt_testing.shadow import Rounding as Rounding, Values as Values, shadow as shadow
+A name's module is loaded when the name is first used: torch and ttnn take seconds, and the command line and the pytest
+plugin start without them.
+"""
 
-__all__ = ["Rounding", "Values", "max_difference", "pcc", "round_to", "shadow"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ttt_testing.case import TestCase as TestCase
+    from ttt_testing.compare import Departure as Departure
+    from ttt_testing.expectations import Estimated as Estimated, Item as Item
+    from ttt_testing.metrics import max_difference as max_difference, pcc as pcc, top_agreement as top_agreement
+    from ttt_testing.rounding import round_to as round_to
+    from ttt_testing.suite import TestSuite as TestSuite
+    from ttt_testing.suite_report import SuiteFailed as SuiteFailed, SuiteReport as SuiteReport
+    from ttt_testing.values import Rounding as Rounding, Values as Values, shadow as shadow
+
+_HOMES = {
+    "Departure": "compare",
+    "Estimated": "expectations",
+    "Item": "expectations",
+    "Rounding": "values",
+    "SuiteFailed": "suite_report",
+    "SuiteReport": "suite_report",
+    "TestCase": "case",
+    "TestSuite": "suite",
+    "Values": "values",
+    "max_difference": "metrics",
+    "pcc": "metrics",
+    "round_to": "rounding",
+    "shadow": "values",
+    "top_agreement": "metrics",
+}
+
+__all__ = [
+    "Departure",
+    "Estimated",
+    "Item",
+    "Rounding",
+    "SuiteFailed",
+    "SuiteReport",
+    "TestCase",
+    "TestSuite",
+    "Values",
+    "max_difference",
+    "pcc",
+    "round_to",
+    "shadow",
+    "top_agreement",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -18,3 +18,17 @@ def pcc(actual: torch.Tensor, expected: torch.Tensor) -> float:
 def max_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """max |actual − expected|."""
     return float((actual.double() - expected.double()).abs().max())
+
+
+def top_agreement(actual: torch.Tensor, expected: torch.Tensor, k: int) -> float:
+    """The share of rows whose best expected token is among the k best actual ones.
+
+    Shapes: logits [rows, vocabulary].
+    """
+    return float(top_rows(actual, expected, k).double().mean())
+
+
+def top_rows(actual: torch.Tensor, expected: torch.Tensor, k: int) -> torch.Tensor:
+    """Which rows agree: [rows], bool."""
+    best = expected.argmax(-1, keepdim=True)
+    return (actual.topk(k, -1).indices == best).any(-1)

@@ -53,6 +53,8 @@ class Values:
     def __init__(self, rounding: Rounding) -> None:
         self.rounding = rounding
         self.operations: Counter[str] = Counter()
+        self.trace: list[tuple[str, torch.Tensor]] | None = None
+        """Give it a list to have each operation's name and first result on the first chip kept there."""
         self._entries: dict[int, _Entry] = {}
         self._depth = 0
 
@@ -74,6 +76,14 @@ class Values:
                 "one value is wanted. Read them with values.shards(tensor), or gather the tensor first."
             )
         return first
+
+    def knows(self, tensor: Any) -> bool:
+        """Whether the tensor has a value: its history was seen, and something has been written to it."""
+        try:
+            value = self._value(tensor, reader="values.knows")[0]
+        except GoldenError:
+            return False
+        return not bool(value.flatten()[:1].isnan().any())
 
     def uploaded(self, tensor: Any, parts: Sequence[NDArray[np.generic]], host: Any, /) -> None:
         """Part of ttt_hw's TransferObserver: an array entered the mesh, with each chip's part of it."""
@@ -108,6 +118,9 @@ class Values:
                 self._exchange(name, operation, args, kwargs, output)
             else:
                 self._compute(name, operation, args, kwargs, output)
+            if self.trace is not None:
+                first = next((tensor for tensor in _flatten(output) if id(tensor) in self._entries), None)
+                self.trace += [] if first is None else [(name, self._entries[id(first)].shards[0].clone())]
             return output
         finally:
             self._depth -= 1
