@@ -302,3 +302,27 @@ def test_work_counts_what_enters_a_core_and_what_leaves_dram() -> None:
     assert (decode.noc_bytes, decode.multicast_bytes) == (2 * 64 * 1088, 64 * 2048)
     in_l1 = replace(ONE_D, activation=ON_32, output=ON_64).work(DECODE, N150, (ON_32, DRAM))
     assert in_l1.dram_bytes == 64 * 128 * 1088
+
+
+# What is published
+
+
+@pytest.mark.parametrize(("name", "grid"), [("n150", (8, 8)), ("p150", (8, 10))])
+@pytest.mark.parametrize("m", [1024, 2048])
+def test_the_published_prefill_configs_are_among_the_candidates(
+    name: str, grid: tuple[int, int], m: int, probe: Any
+) -> None:
+    """2d over 8 columns of cores: ceil(mt / rows) by ceil(nt / 8) tiles a core."""
+    request, record = probe.matmul(m, 4096, 6144), board(name)
+    share = (-(-m // 32 // grid[1]), 6144 // 32 // 8)
+    found = [config for config in probe.legal(BcastMatmul, request, record) if config.per_core == share]
+    assert found
+    assert all(config.cores(request, record) == -(-m // 32 // share[0]) * 8 for config in found)
+
+
+def test_a_prompt_reads_a_weight_over_banks_on_every_board(probe: Any) -> None:
+    for record in BOARDS.values():
+        for k, n in probe.WEIGHTS.values():
+            request = probe.matmul(1024, k, n)
+            found = [config for config in probe.legal(BcastMatmul, request, record) if config.weight == "banks"]
+            assert any(probe.fits(request, config, record) for config in found), (record.name, k, n)
