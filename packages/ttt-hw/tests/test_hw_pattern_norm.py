@@ -116,3 +116,16 @@ def test_what_lies_in_l1_can_tip_rows_into_being_streamed(mesh: Any) -> None:
     for config, reads in ((in_dram, (DRAM,)), (in_l1, (DRAM,)), (in_dram, (L1,))):
         assert verify(request, config, mesh, reads=reads).exact, (config, reads)
     assert in_l1.circular_buffers(request, N150, (DRAM,)) < in_dram.circular_buffers(request, N150, (DRAM,))
+
+
+def test_less_of_a_row_is_streamed_where_l1_is_full(mesh: Any) -> None:
+    request = NormRequest(name="norm", shape=(1, 1, 4096, 32 * 256))
+    half = replace(request, shape=(1, 1, 1800, 32 * 256))
+    in_dram, in_l1 = InterleavedNorm(), InterleavedNorm(memory="l1")
+    for asked, config, reads in (
+        (request, in_dram, (DRAM, DRAM)),
+        (half, in_l1, (DRAM, DRAM)),
+        (half, in_dram, (L1, DRAM)),
+    ):
+        assert verify(asked, config, mesh, reads=reads).exact, (asked, config, reads)
+    assert in_l1.circular_buffers(half, N150, (L1, DRAM)) < in_dram.circular_buffers(half, N150, (DRAM, DRAM))

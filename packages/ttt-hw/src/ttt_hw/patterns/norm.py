@@ -18,7 +18,7 @@ from ttt_shard_dsl import TILE, tile_bytes
 KERNEL = ComputeKernel(fidelity="hifi4")
 BLOCK = 4  # tiles that the destination registers hold with float32 accumulation
 FULL = 0.95  # of the L1 that is free: what ttnn lets the buffers of whole rows take, or else it streams
-STREAMED_WEIGHTED, STREAMED_PLAIN = 28, 56  # tiles of a row that are in L1 at a time when it streams
+STREAMED_WEIGHTED, STREAMED_PLAIN = 28, 56  # tiles of a row that are in L1 at a time, at most, when it streams
 
 
 def operands_by_name(request: NormRequest, tensors: Sequence[Any]) -> dict[str, Any]:
@@ -63,34 +63,38 @@ class InterleavedNorm(Pattern[NormRequest]):
                 yield f"input {index} lies in {text!r}; it must lie in {' or '.join(map(repr, layouts))}"
 
     def circular_buffers(self, request: NormRequest, board: Board, reads: Sequence[str]) -> int:
-        """Of whole rows where they fit, else of rows that are streamed: which of both ttnn takes depends on the L1 that is free
-        when it runs. Counted as taken are x and the result; other tensors of the caller come on top and can tip the choice
-        where the rows all but fill L1."""
-        whole = self._buffers(request, streamed=False)
+        """Of whole rows where they fit, else of as much of a row as fits, at most 28 tiles with weights and 56 without.
+
+        What fits is ttnn's judgement of the L1 that is free when it runs. Counted as taken are x and the result: beside other
+        tensors of the caller it can be less than this.
+        """
         taken = sum(
             placed(text, request.operands[0], board).bytes_per_core
             for text in (reads[0], *self.results(request, board))
             if " in l1" in text
         )
-        if whole < FULL * (board.l1_bytes_per_core - taken):
+        room = FULL * (board.l1_bytes_per_core - taken)
+        whole = self._buffers(request, None)
+        if whole < room:
             return whole
-        return self._buffers(request, streamed=True)
+        most = STREAMED_WEIGHTED if request.weight or request.bias else STREAMED_PLAIN
+        pieces = (self._buffers(request, row) for row in range(most, 0, -BLOCK))
+        return next((bytes_ for bytes_ in pieces if bytes_ < room), self._buffers(request, BLOCK))
 
-    def _buffers(self, request: NormRequest, *, streamed: bool) -> int:
-        """Units: bytes. x, x² or (x − mean)², x − mean, weight and bias have a row each, rounded up to blocks of 4 tiles."""
+    def _buffers(self, request: NormRequest, streamed: int | None) -> int:
+        """Units: bytes. x, x² or (x − mean)², x − mean, weight and bias have a row each, in blocks of 4 tiles, or so many tiles
+        of one as are streamed at a time."""
         affine = request.weight or request.bias
-        row = -(-request.shape[-1] // TILE // BLOCK) * BLOCK
-        if streamed:
-            row = STREAMED_WEIGHTED if affine else STREAMED_PLAIN
+        row = -(-request.shape[-1] // TILE // BLOCK) * BLOCK if streamed is None else streamed
         x, bf16, fp32 = (tile_bytes(dtype) for dtype in (request.dtype, "bfloat16", "float32"))
         total = row * x + 2 * BLOCK * x  # x, result
         total += 4 * bf16 + 2 * fp32  # scaler, epsilon, the mean of squares
         total += row * fp32 + 8 * fp32  # squares, their root
         if request.kind == "layer":
             total += 2 * fp32  # mean
-        if request.kind == "layer" or streamed:
+        if request.kind == "layer" or streamed is not None:
             total += row * fp32  # x − mean, or x kept
-        if streamed:
+        if streamed is not None:
             total += fp32  # sum so far
         if affine:
             total += 2 * BLOCK * fp32 + (request.weight + request.bias) * row * bf16
