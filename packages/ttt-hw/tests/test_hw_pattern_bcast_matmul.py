@@ -38,6 +38,35 @@ def test_real_shapes_are_accepted_and_predicted(rows: int, probe: Any, mesh: Any
         assert verdict.exact, (what, verdict)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+@pytest.mark.parametrize("fp32", [True, False])
+@pytest.mark.parametrize("packer", [True, False])
+def test_any_legal_blocks_are_predicted(steps: int, fp32: bool, packer: bool, mesh: Any) -> None:
+    """Not only those that the search prefers."""
+    rng = random.Random(steps)
+    for _ in range(6):
+        inner, (h, w), (turns_h, turns_w) = (
+            rng.randint(1, 6),
+            (rng.randint(1, 3), rng.randint(1, 4)),
+            (rng.randint(1, 2), rng.randint(1, 3)),
+        )
+        request = MatmulRequest(
+            name="mm",
+            m=32 * 8 * h * turns_h,
+            k=32 * inner * steps,
+            n=32 * 8 * w * turns_w,
+            output_dtype=rng.choice(["bfloat16", "bfloat8_b", "float32"]),
+            kernel=ComputeKernel(fp32_accumulate=fp32, packer_l1_accumulate=packer),
+        )
+        config = BcastMatmul(
+            kind="2d", grid=(8, 8), per_core=(h * turns_h, w * turns_w), inner=inner, block=(h, w), subblock=(1, 1)
+        )
+        config.check(request, N150)
+        verdict = verify(request, config, mesh)
+        assert verdict.error is None
+        assert verdict.exact, (request, config, verdict)
+
+
 @pytest.mark.parametrize("name", ["p150", "p100", "p150x8"])
 def test_other_boards(name: str, probe: Any) -> None:
     for what, verdict in run_in_process(
