@@ -7,7 +7,7 @@ so the modes are planned together: the total of what a run takes decides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ttt_core import PlacementError
@@ -49,33 +49,18 @@ def plan_together(
     weight alone in the place that another chose. Errors: PlacementError of the case that has no plan at all; those of
     overrides.
     """
-    prepared = [_prepare(case, board, overrides or {}) for case in cases]
-    fixed = dict(stored or {})
-    tried: dict[tuple[tuple[str, str], ...], tuple[float, tuple[BlockPlan, ...]] | None] = {}
-    refusal: PlacementError | None = None
-
-    def total(places: Mapping[str, str]) -> tuple[float, tuple[BlockPlan, ...]] | None:
-        nonlocal refusal
-        key = tuple(sorted({**places, **fixed}.items()))
-        if key not in tried:
-            try:
-                tried[key] = _plan_all(prepared, board, dict(key), reserve)
-            except PlacementError as error:
-                refusal = refusal or error
-                tried[key] = None
-        return tried[key]
-
-    starts = [*_own_places(prepared, board, fixed, reserve), _interleaved(cases)]
-    found = [(result, places) for places in starts if (result := total(places)) is not None]
+    joint = _Joint([_prepare(case, board, overrides or {}) for case in cases], board, dict(stored or {}), reserve)
+    starts = [*joint.own_places(), _interleaved(cases)]
+    found = [(result, places) for places in starts if (result := joint.plan(places)) is not None]
     if not found:
-        raise refusal or PlacementError("there is nothing to plan.")
+        raise joint.refusal or PlacementError("there is nothing to plan.")
     best, places = min(found, key=lambda each: each[0][0])
     for other in starts:
         for name, text in other.items():
-            if places.get(name, text) == text or name in fixed:
+            if places.get(name, text) == text:
                 continue
             changed = {**places, name: text}
-            result = total(changed)
+            result = joint.plan(changed)
             if result is not None and result[0] < best[0]:
                 best, places = result, changed
     return best[1]
@@ -97,58 +82,92 @@ def _prepare(case: Case, board: Board, overrides: Overrides) -> _Prepared:
     )
 
 
-def _plan_all(
-    cases: Sequence[_Prepared], board: Board, stored: Mapping[str, str], reserve: int
-) -> tuple[float, tuple[BlockPlan, ...]]:
-    """All cases after one another, each with the places that those before it chose."""
-    places = dict(stored)
-    plans = []
-    for case in cases:
-        plan = _plan_case(case, board, places, reserve)
-        places.update(lasting(plan))
-        plans.append(plan)
-    return sum(case.weight * plan.time_us for case, plan in zip(cases, plans, strict=True)), tuple(plans)
+class _Joint:
+    """Plans of all cases for given places of stored tensors; what has been planned is kept."""
 
+    def __init__(self, cases: Sequence[_Prepared], board: Board, fixed: Mapping[str, str], reserve: int) -> None:
+        self.refusal: PlacementError | None = None
+        self._cases = list(cases)
+        self._board = board
+        self._fixed = fixed
+        self._reserve = reserve
+        self._plans: dict[tuple[int, tuple[tuple[str, str], ...]], BlockPlan | None] = {}
+        _stored_once(cases)
 
-def _plan_case(case: _Prepared, board: Board, stored: Mapping[str, str], reserve: int) -> BlockPlan:
-    """The fastest over the case's interfaces."""
-    names = {each.name for each in case.block.stored}
-    known = {name: text for name, text in stored.items() if name in names}
-    plans: list[BlockPlan] = []
-    refusal: PlacementError | None = None
-    for pair in case.interfaces or (None,):
+    def own_places(self) -> Iterator[dict[str, str]]:
+        """Where each case would have stored tensors if it were alone; from then on its activations enter and leave so."""
+        for index, case in enumerate(self._cases):
+            plan = self._plan_case(index, self._fixed)
+            if plan is None:
+                continue
+            if len(case.interfaces) > 1:
+                entered = next(text for name, text in plan.inputs.items() if _activation(plan.block.types[name]))
+                pair = entered, next(iter(plan.outputs.values()))
+                self._cases[index] = replace(case, interfaces=(pair,))
+            places = lasting(plan)
+            self._plans[self._key(index, places)] = plan
+            yield places
+
+    def plan(self, places: Mapping[str, str]) -> tuple[float, tuple[BlockPlan, ...]] | None:
+        """All cases after one another, each with the places that those before it chose; and their weighted time."""
+        chosen = {**places, **self._fixed}
+        plans = []
+        for index in range(len(self._cases)):
+            plan = self._plan_case(index, chosen)
+            if plan is None:
+                return None
+            chosen.update(lasting(plan))
+            plans.append(plan)
+        return sum(case.weight * plan.time_us for case, plan in zip(self._cases, plans, strict=True)), tuple(plans)
+
+    def _key(self, index: int, places: Mapping[str, str]) -> tuple[int, tuple[tuple[str, str], ...]]:
+        names = (stored.name for stored in self._cases[index].block.stored)
+        return index, tuple((name, places[name]) for name in names if name in places)
+
+    def _plan_case(self, index: int, places: Mapping[str, str]) -> BlockPlan | None:
+        """The fastest over the case's interfaces."""
+        key = self._key(index, places)
+        if key not in self._plans:
+            case = self._cases[index]
+            plans = []
+            for pair in case.interfaces or (None,):
+                try:
+                    plans.append(self._plan_block(case, pair, dict(key[1])))
+                except PlacementError as error:
+                    self.refusal = self.refusal or error
+            self._plans[key] = min(plans, key=lambda plan: plan.time_us, default=None)
+        return self._plans[key]
+
+    def _plan_block(self, case: _Prepared, pair: tuple[str, str] | None, stored: Mapping[str, str]) -> BlockPlan:
         inputs: dict[str, str] = {}
         outputs: dict[str, str] = {}
         if pair is not None:
             inputs = {name: pair[0] for name, type_ in case.block.inputs if _activation(type_)}
             outputs = dict.fromkeys(case.block.outputs, pair[1])
-        try:
-            plans.append(
-                plan_block(
-                    case.block,
-                    board,
-                    inputs=inputs,
-                    outputs=outputs,
-                    stored=known,
-                    allowed=case.allowed,
-                    reserve=reserve,
-                )
-            )
-        except PlacementError as error:
-            refusal = refusal or error
-    if not plans:
-        raise refusal or PlacementError("a case without interfaces")
-    return min(plans, key=lambda plan: plan.time_us)
+        return plan_block(
+            case.block,
+            self._board,
+            inputs=inputs,
+            outputs=outputs,
+            stored=stored,
+            allowed=case.allowed,
+            reserve=self._reserve,
+        )
 
 
-def _own_places(
-    cases: Sequence[_Prepared], board: Board, fixed: Mapping[str, str], reserve: int
-) -> Iterator[dict[str, str]]:
+def _stored_once(cases: Sequence[_Prepared]) -> None:
+    """A weight has one type, whatever the mode."""
+    types: dict[str, tuple[str, TensorType]] = {}
     for case in cases:
-        try:
-            yield lasting(_plan_case(case, board, fixed, reserve))
-        except PlacementError:
-            continue
+        for stored in case.block.stored:
+            if stored.kind != "weight":
+                continue
+            mode, type_ = types.setdefault(stored.name, (case.block.mode, stored.type))
+            if type_ != stored.type:
+                raise PlacementError(
+                    f"{stored.name} would be {type_} in {mode} and {stored.type} in {case.block.mode}, but it is stored once. "
+                    "Override its dtype for both modes: leave the mode out of the name."
+                )
 
 
 def _interleaved(cases: Sequence[Case]) -> dict[str, str]:

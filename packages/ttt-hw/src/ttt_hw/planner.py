@@ -12,11 +12,12 @@ where it was.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from ttt_core import PlacementError
 from ttt_hw.estimate import Estimate, estimate
@@ -45,6 +46,7 @@ class Option:
     result_bytes: int
     """L1 of its results on a core."""
     estimate: Estimate
+    time_us: float
 
 
 _Copies = tuple[tuple[str, str], ...]
@@ -52,34 +54,64 @@ _Copies = tuple[tuple[str, str], ...]
 
 
 class _State:
-    """A partial plan. `where` has the copies of each living tensor."""
+    """A partial plan: its time, the copies of each living tensor, what they take, and the step that led here."""
 
-    __slots__ = ("cost", "last", "previous", "stored", "where")
+    __slots__ = ("alive", "cost", "dram", "previous", "step", "stored", "where")
 
     def __init__(
         self,
         cost: float,
         where: dict[str, _Copies],
         stored: dict[str, str],
-        last: PlannedOp | None = None,
+        alive: int,
+        dram: int,
+        step: _Step | None = None,
         previous: _State | None = None,
     ) -> None:
         self.cost = cost
         self.where = where
         self.stored = stored
-        self.last = last
+        self.alive = alive
+        self.dram = dram
+        self.step = step
         self.previous = previous
 
     @property
     def key(self) -> tuple[object, ...]:
-        return tuple(sorted(self.where.items())), tuple(sorted(self.stored.items()))
+        return tuple(self.where.items()), tuple(self.stored.values())
 
     def ops(self) -> tuple[PlannedOp, ...]:
-        found, state = [], self
-        while state.last is not None and state.previous is not None:
-            found.append(state.last)
+        found: list[PlannedOp] = []
+        state = self
+        while state.step is not None and state.previous is not None:
+            found.append(state.step.planned())
             state = state.previous
         return tuple(reversed(found))
+
+
+class _Step(NamedTuple):
+    """An operation added to a partial plan; what becomes a PlannedOp if the plan is the best."""
+
+    op: OpRequest
+    option: Option
+    moves: list[PlannedMove]
+    l1_bytes: int
+    dram_bytes: int
+    frees: list[tuple[str, str]]
+
+    def planned(self) -> PlannedOp:
+        return PlannedOp(
+            request=self.op,
+            pattern=self.option.pattern,
+            reads=self.option.reads,
+            results=self.option.results,
+            moves=tuple(self.moves),
+            buffers=self.option.buffers,
+            l1_bytes=self.l1_bytes,
+            dram_bytes=self.dram_bytes,
+            estimate=self.option.estimate,
+            frees=tuple(self.frees),
+        )
 
 
 def plan_block(
@@ -104,7 +136,7 @@ def plan_block(
     home = L1 if block.mode == "decode" else DRAM
     entry = {name: (inputs or {}).get(name, _home(type_, home)) for name, type_ in block.inputs}
     search = _Search(block, board, allowed or {}, reserve, keep_inputs)
-    states = [_State(0.0, {name: ((CALLER, text),) for name, text in entry.items()}, dict(stored or {}))]
+    states = [search.start(entry, dict(stored or {}))]
     for index, op in enumerate(block.ops):
         states = search.step(states, index, op)
     final, exits = search.finish(states, {name: (outputs or {}).get(name, home) for name in block.outputs})
@@ -139,6 +171,8 @@ class _Search:
         self.room = board.l1_bytes_per_core - reserve
         self.types = block.types
         self.stored = {stored.name for stored in block.stored}
+        self.sizes: dict[tuple[str, str], tuple[int, int]] = {}
+        self.touched = [tuple(dict.fromkeys((*op.inputs, *op.results))) for op in block.ops]
         self.last_use: dict[str, int] = {}
         self.last_use_in: dict[tuple[str, str], int] = {}
         for index, op in enumerate(block.ops):
@@ -149,32 +183,48 @@ class _Search:
         for name in (*block.outputs, *((name for name, _ in block.inputs) if keep_inputs else ())):
             self.last_use[name] = end
 
+    def start(self, entry: Mapping[str, str], stored: dict[str, str]) -> _State:
+        sizes = [self._size(name, text) for name, text in entry.items()]
+        where: dict[str, _Copies] = {name: ((CALLER, text),) for name, text in entry.items()}
+        return _State(0.0, where, stored, sum(l1 for l1, _ in sizes), sum(dram for _, dram in sizes))
+
     def step(self, states: Sequence[_State], index: int, op: OpRequest) -> list[_State]:
         """Every state with the operation added in every legal way; the best of them."""
         options = legal_options(op, self.board, self.allowed.get(op.name))
         found: dict[object, _State] = {}
+        costs: list[float] = []  # of the distinct states that were found, in order
         for state in states:
             for option in options:
+                if len(costs) >= BEAM and state.cost + option.time_us >= costs[BEAM - 1]:
+                    break  # the options that follow are slower still
                 following = self._follow(state, index, op, option)
                 if following is None:
                     continue
                 key = following.key
-                if key not in found or following.cost < found[key].cost:
+                if key not in found:
+                    insort(costs, following.cost)
+                    found[key] = following
+                elif following.cost < found[key].cost:
                     found[key] = following
         if not found:
             raise PlacementError(self._why_not(states, op, options))
         return sorted(found.values(), key=lambda state: state.cost)[:BEAM]
 
     def _follow(self, state: _State, index: int, op: OpRequest, option: Option) -> _State | None:
-        where, stored = dict(state.where), dict(state.stored)
-        alive, part = self._alive(where), _part(op)
+        stored, where = state.stored, state.where
+        alive, dram, cost = state.alive, state.dram, state.cost + option.time_us
+        part = _part(op)
         moves: list[PlannedMove] = []
         for position, (name, text) in enumerate(zip(op.inputs, option.reads, strict=True)):
             if name in self.stored:
-                if stored.setdefault(name, text) != text:
+                at = stored.get(name)
+                if at is None:
+                    stored = {**stored, name: text}
+                elif at != text:
                     return None
                 continue
-            source = _visible(where[name], part)
+            copies = where[name]
+            source = _visible(copies, part)
             if source == text:
                 continue
             move = best_move(self.types[name], source, text, self.board)
@@ -184,8 +234,12 @@ class _Search:
             l1_bytes = alive + bytes_ + buffers
             if l1_bytes > self.room:
                 return None
-            replaces = any(owner == part for owner, _ in where[name])
-            alive += bytes_ - (placed(source, self.types[name], self.board).bytes_per_core if replaces else 0)
+            replaces = any(owner == part for owner, _ in copies)
+            target_l1, target_dram = self._size(name, text)
+            source_l1, source_dram = self._size(name, source) if replaces else (0, 0)
+            alive += target_l1 - source_l1
+            dram += target_dram - source_dram
+            cost += time.time_us
             moves.append(
                 PlannedMove(
                     tensor=name,
@@ -197,47 +251,55 @@ class _Search:
                     estimate=time,
                 )
             )
+            if where is state.where:
+                where = dict(where)
             if replaces:
-                where[name] = tuple((owner, text if owner == part else at) for owner, at in where[name])
+                where[name] = tuple((owner, text if owner == part else at) for owner, at in copies)
             else:
-                where[name] = (*where[name], (part, text))
+                where[name] = (*copies, (part, text))
         l1_bytes = alive + option.buffers + option.result_bytes
         if l1_bytes > self.room:
             return None
-        dram_bytes = self._dram(where)
+        if where is state.where:
+            where = dict(where)
         for name, text in zip(op.results, option.results, strict=True):
             where[name] = ((part, text),)
-            if " in dram" in text:
-                dram_bytes += placed(text, self.types[name], self.board).bytes_per_bank * self.board.dram_banks
+            made_l1, made_dram = self._size(name, text)
+            alive += made_l1
+            dram += made_dram
+        dram_bytes = dram
         frees: list[tuple[str, str]] = []
-        for name in dict.fromkeys((*op.inputs, *op.results)):
+        for name in self.touched[index]:
             if name not in where:
                 continue
             if self.last_use.get(name, index) <= index:
                 frees.extend((name, at) for _, at in where.pop(name))
-            elif self.last_use_in.get((name, part), index) <= index:  # the part's own copy, or nothing
-                kept = tuple(copy for n, copy in enumerate(where[name]) if n == 0 or copy[0] != part)
-                frees.extend((name, at) for n, (owner, at) in enumerate(where[name]) if n and owner == part)
-                where[name] = kept
-        planned = PlannedOp(
-            request=op,
-            pattern=option.pattern,
-            reads=option.reads,
-            results=option.results,
-            moves=tuple(moves),
-            buffers=option.buffers,
-            l1_bytes=l1_bytes,
-            dram_bytes=dram_bytes,
-            estimate=option.estimate,
-            frees=tuple(frees),
-        )
-        return _State(state.cost + planned.time_us, where, stored, planned, state)
+            elif self.last_use_in.get((name, part), index) <= index and len(where[name]) > 1:  # the part's own copy
+                first, *others = where[name]
+                frees.extend((name, at) for owner, at in others if owner == part)
+                where[name] = (first, *(copy for copy in others if copy[0] != part))
+        for name, at in frees:
+            freed_l1, freed_dram = self._size(name, at)
+            alive -= freed_l1
+            dram -= freed_dram
+        step = _Step(op, option, moves, l1_bytes, dram_bytes, frees)
+        return _State(cost, where, stored, alive, dram, step, state)
+
+    def _size(self, name: str, text: str) -> tuple[int, int]:
+        """What a tensor takes in a layout: bytes of L1 on a core, where the allocator gives it the same address on every core,
+        and bytes of DRAM on the chip."""
+        key = name, text
+        size = self.sizes.get(key)
+        if size is None:
+            place = placed(text, self.types[name], self.board)
+            size = self.sizes[key] = place.bytes_per_core, place.bytes_per_bank * self.board.dram_banks
+        return size
 
     def finish(self, states: Sequence[_State], outputs: Mapping[str, str]) -> tuple[_State, tuple[PlannedMove, ...]]:
         """The best state with its results brought to where they are wanted."""
         best: tuple[float, _State, tuple[PlannedMove, ...]] | None = None
         for state in states:
-            moves, cost, alive = [], state.cost, self._alive(state.where)
+            moves, cost, alive = [], state.cost, state.alive
             for name, text in outputs.items():
                 source = state.where[name][0][1]
                 if source == text:
@@ -268,28 +330,10 @@ class _Search:
             )
         return best[1], best[2]
 
-    def _alive(self, where: Mapping[str, _Copies]) -> int:
-        """L1 that living tensors take on a core: the allocator gives each the same address on every core."""
-        return sum(
-            placed(text, self.types[name], self.board).bytes_per_core
-            for name, copies in where.items()
-            for _, text in copies
-            if " in l1" in text
-        )
-
-    def _dram(self, where: Mapping[str, _Copies]) -> int:
-        banks = self.board.dram_banks
-        return sum(
-            placed(text, self.types[name], self.board).bytes_per_bank * banks
-            for name, copies in where.items()
-            for _, text in copies
-            if " in dram" in text
-        )
-
     def _why_not(self, states: Sequence[_State], op: OpRequest, options: Sequence[Option]) -> str:
         if not options:
             return why_no_option(op, self.board, self.allowed.get(op.name))
-        alive = min(self._alive(state.where) for state in states)
+        alive = min(state.alive for state in states)
         least = min(option.buffers + option.result_bytes for option in options)
         wanted = {
             name: text
@@ -323,13 +367,13 @@ def _options(op: OpRequest, board: Board, allowed: tuple[Pattern[Any], ...] | No
             found.setdefault((option.reads, option.results), []).append(option)
     kept: list[Option] = []
     for same in found.values():
-        same.sort(key=lambda option: (option.estimate.time_us, option.buffers))
+        same.sort(key=lambda option: (option.time_us, option.buffers))
         frontier: list[Option] = []
         for option in same:
             if not frontier or option.buffers < frontier[-1].buffers:
                 frontier.append(option)
         kept += frontier[: PER_LAYOUT - 1] + frontier[PER_LAYOUT - 1 :][-1:]  # the last takes the least
-    return tuple(sorted(kept, key=lambda option: option.estimate.time_us))
+    return tuple(sorted(kept, key=lambda option: option.time_us))
 
 
 def candidates_of(op: OpRequest, board: Board, kind: type[Pattern[Any]] | None = None) -> Iterable[Pattern[Any]]:
@@ -378,13 +422,15 @@ def _ways(pattern: Pattern[Any], op: OpRequest, board: Board) -> Iterable[Option
         buffers = pattern.circular_buffers(op, board, reads)
         if buffers + result_bytes > board.l1_bytes_per_core:
             continue
+        time = estimate(pattern.work(op, board, reads), board)
         yield Option(
             pattern=pattern,
             reads=reads,
             results=results,
             buffers=buffers,
             result_bytes=result_bytes,
-            estimate=estimate(pattern.work(op, board, reads), board),
+            estimate=time,
+            time_us=time.time_us,
         )
 
 

@@ -128,6 +128,10 @@ class Board:
     """Of one link in one direction."""
     wiring: Wiring
 
+    def __hash__(self) -> int:
+        """Of the name and the shape alone: boards are keys of many caches, and records of one name seldom differ."""
+        return hash((self.name, self.mesh))
+
     @property
     def grid(self) -> tuple[int, int]:
         return self.chip.grid
