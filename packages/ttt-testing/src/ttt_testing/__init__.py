@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ttt_testing.case import TestCase as TestCase
     from ttt_testing.compare import Departure as Departure
+    from ttt_testing.coverage import Configuration as Configuration, Coverage as Coverage, Exercised as Exercised
+    from ttt_testing.coverage_report import CoverageReport as CoverageReport
     from ttt_testing.expectations import Estimated as Estimated, Item as Item
     from ttt_testing.metrics import max_difference as max_difference, pcc as pcc, top_agreement as top_agreement
     from ttt_testing.rounding import round_to as round_to
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
     from ttt_testing.values import Rounding as Rounding, Values as Values, shadow as shadow
 
 _HOMES = {
+    "Configuration": "coverage",
+    "Coverage": "coverage",
+    "CoverageReport": "coverage_report",
     "Departure": "compare",
     "Estimated": "expectations",
+    "Exercised": "coverage",
     "Item": "expectations",
     "Rounding": "values",
     "SuiteFailed": "suite_report",
@@ -37,8 +43,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Configuration",
+    "Coverage",
+    "CoverageReport",
     "Departure",
     "Estimated",
+    "Exercised",
     "Item",
     "Rounding",
     "SuiteFailed",

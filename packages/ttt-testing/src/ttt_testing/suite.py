@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from math import prod
 from types import TracebackType
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from ttt_core import DeviceError, Mode, SpecError
 from ttt_hw import board_of, current_backend
 from ttt_testing.case import TestCase as TestCase
+from ttt_testing.coverage import Configuration, Coverage, Exercised
+from ttt_testing.coverage_report import CoverageReport, coverage_report
 from ttt_testing.driver import Driver
 from ttt_testing.expectations import VALUES, Item
 from ttt_testing.finding import block_name, parts, role_of, weights_of
@@ -25,13 +27,19 @@ class TestSuite:
     """Tests of modules of `model`, run when the context ends; SuiteFailed then says which expectations did not hold.
 
     Modules are told apart by their Protocol, shapes come from their specs. Equal modules (class, spec, settings, precisions) with
-    one reference run once. `device` is the mesh, found by the model's weights unless given.
+    one reference run once. `device` is the mesh, found by the model's weights unless given. With `track_coverage` the suite keeps
+    which configurations it ran, under the model's `name`.
     """
 
     __test__ = False  # not pytest's
 
-    def __init__(self, model: Any, *, device: Any = None) -> None:
+    def __init__(
+        self, model: Any, *, device: Any = None, track_coverage: bool = False, name: str | None = None
+    ) -> None:
         self.model = model
+        self.name = name or type(model).__name__
+        self.track_coverage = track_coverage
+        self.coverage = Coverage()
         self.cases: list[TestCase] = []
         self.report: SuiteReport | None = None
         self._device = device
@@ -99,7 +107,19 @@ class TestSuite:
             values=("golden" if backend == "mock" else "device") if valued else "none",
             runs=len(trials),
         )
+        if self.track_coverage:
+            self.coverage = self._covered(self.report)
         return self.report
+
+    def get_coverage_report(self, wanted: Iterable[Configuration] = ()) -> CoverageReport:
+        """The values that each block was tested with, and what is missing of `wanted`.
+
+        Errors: SpecError before the suite has run, or without track_coverage."""
+        if self.report is None or not self.track_coverage:
+            raise SpecError(
+                "This suite has no coverage yet: make it with TestSuite(model, track_coverage=True), and ask after it has run."
+            )
+        return coverage_report(self.coverage, wanted)
 
     def __enter__(self) -> TestSuite:
         return self
@@ -110,6 +130,23 @@ class TestSuite:
         if kind is None and self.run().failures:
             assert self.report is not None
             raise SuiteFailed(self.report)
+
+    def _covered(self, report: SuiteReport) -> Coverage:
+        failed = {(item.case, item.mode) for item in report.failures}
+        compared = {(item.case, item.mode) for item in report.of("passed") if item.kind in VALUES}
+        return Coverage(
+            Exercised(
+                configuration=Configuration.of(
+                    block_name(case.module), getattr(case.module, "spec", None), device=report.device, mode=mode
+                ),
+                model=self.name,
+                backend=report.backend,
+                values=(case.name, mode) in compared,
+                passed=(case.name, mode) not in failed,
+            )
+            for case in self.cases
+            for mode in case.modes
+        )
 
     def _trial(self, case: TestCase, mode: Mode, mesh: Any) -> Trial:
         driver = Driver(

@@ -49,8 +49,23 @@ class SuiteReport:
             f"{count} {status}" for status, count in sorted(counts.items(), key=lambda pair: pair[0] != "failed")
         )
         lines = [f"{len(self.items)} expectations on {self.device} ({self.backend}): {said}"]
-        lines += [str(item) for status in ("failed", "not available") for item in self.items if item.status == status]
+        for status in ("failed", "not available"):
+            lines += self._paragraphs([item for item in self.items if item.status == status])
         return "\n".join(lines)
+
+    @staticmethod
+    def _paragraphs(items: list[Item]) -> Iterator[str]:
+        """One for what equal modules have in common, with the cases that share it."""
+        groups: dict[tuple[str, ...], list[Item]] = {}
+        for item in items:
+            groups.setdefault(_key(item), []).append(item)
+        for first, *others in groups.values():
+            also = ", ".join(item.case for item in others)
+            yield f"{first}\n    so too, being equal: {also}" if others else str(first)
+
+
+def _key(item: Item) -> tuple[str, ...]:
+    return item.shared_with or item.case, item.mode, item.kind, item.wanted, item.got
 
 
 class SuiteFailed(AssertionError):
