@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from ttt_core import PlacementError
 from ttt_hw import DecodeAttention, FlashAttention, board, plan_decode_attention, plan_prefill_attention
-from ttt_hw.attention import LONG_PREFILL, largest_chunk
+from ttt_hw.attention import LONG_PREFILL, AttentionPlan
 
 CHIP = board("n150").chip
 
@@ -19,20 +19,26 @@ CHIP = board("n150").chip
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.integers(1, 10_000))
 def test_chunks_are_the_largest_that_divide_the_padded_prompt(tokens: int) -> None:
-    config = plan_prefill_attention(tokens, CHIP)
-    config.check(tokens)
+    config = plan_prefill_attention(tokens, CHIP).pattern
     rows = (tokens + 31) // 32 * 32
     limit = 256 if tokens >= LONG_PREFILL else 64
     legal = [chunk for chunk in (32, 64, 128, 256) if chunk <= limit and rows % chunk == 0]
     assert config == FlashAttention(grid=(8, 8), q_chunk=max(legal), k_chunk=max(legal))
 
 
+def chunk(tokens: int) -> int:
+    config = plan_prefill_attention(tokens, CHIP).pattern
+    assert isinstance(config, FlashAttention)
+    assert config.q_chunk == config.k_chunk
+    return config.q_chunk
+
+
 def test_chunks_of_some_prompts() -> None:
     chunks = {1: 32, 31: 32, 33: 64, 64: 64, 96: 32, 128: 64, 2047: 64, 2048: 256, 2049: 32, 2112: 64}
-    assert {tokens: plan_prefill_attention(tokens, CHIP).q_chunk for tokens in chunks} == chunks
+    assert {tokens: chunk(tokens) for tokens in chunks} == chunks
 
 
-def prefill(mesh: Any, config: FlashAttention, tokens: int, heads: int = 8, kv_heads: int = 2, hd: int = 64) -> Any:
+def prefill(mesh: Any, config: AttentionPlan, tokens: int, heads: int = 8, kv_heads: int = 2, hd: int = 64) -> Any:
     empty = partial(ttnn.empty, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh)
     q, k, v = (
         empty([1, count, tokens, hd], memory_config=ttnn.DRAM_MEMORY_CONFIG) for count in (heads, kv_heads, kv_heads)
@@ -53,7 +59,7 @@ def test_ttnn_accepts_prefill_plans(tokens: int, sizes: tuple[int, int, int], me
 @pytest.mark.parametrize("context", [32, 2048])
 def test_ttnn_accepts_decode_plans(users: int, heads: int, kv_heads: int, hd: int, context: int, mesh: Any) -> None:
     config = plan_decode_attention(CHIP)
-    assert config == DecodeAttention(grid=(8, 8))
+    assert config.pattern == DecodeAttention(grid=(8, 8))
     dram = ttnn.DRAM_MEMORY_CONFIG
     q = ttnn.empty([1, users, heads, hd], ttnn.bfloat16, ttnn.TILE_LAYOUT, mesh, dram)
     k, v = (ttnn.empty([users, kv_heads, context, hd], ttnn.bfloat8_b, ttnn.TILE_LAYOUT, mesh, dram) for _ in range(2))
@@ -63,38 +69,15 @@ def test_ttnn_accepts_decode_plans(users: int, heads: int, kv_heads: int, hd: in
     assert tuple(y.shape) == (1, users, heads, hd)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "q", "k", "found", "rows", "nearest"),
-    [
-        (96, 64, 32, "q_chunk=64", 96, 32),
-        (128, 64, 96, "k_chunk=96", 128, 64),
-        (100, 16, 32, "q_chunk=16", 128, 32),
-        (192, 96, 32, "q_chunk=96", 192, 64),
-        (64, 128, 64, "q_chunk=128", 64, 64),
-        (64, 0, 64, "q_chunk=0", 64, 32),
-    ],
-)
-def test_chunks_that_do_not_fit_are_refused(tokens: int, q: int, k: int, found: str, rows: int, nearest: int) -> None:
-    with pytest.raises(PlacementError) as caught:
-        FlashAttention(grid=(8, 8), q_chunk=q, k_chunk=k).check(tokens)
-    assert str(caught.value) == (
-        f"FlashAttention over {tokens} tokens has {found}; it must be a power of two of at least 32 that divides the "
-        f"{rows} rows. Nearest valid: {nearest}."
-    )
-
-
-def test_a_refusals_advice_is_legal() -> None:
-    for rows in range(32, 2048, 32):
-        for limit in (32, 64, 100, 256, 5000):
-            chunk = largest_chunk(rows, limit)
-            FlashAttention(grid=(8, 8), q_chunk=chunk, k_chunk=chunk).check(rows)
-            assert chunk <= max(limit, 32)
+def test_no_tokens_are_refused() -> None:
+    with pytest.raises(PlacementError, match="attention over 0 tokens: there must be at least 1."):
+        plan_prefill_attention(0, CHIP)
 
 
 def test_the_ttnn_configs_have_every_field() -> None:
-    lowered = FlashAttention(grid=(7, 5), q_chunk=64, k_chunk=128).to_ttnn()
+    lowered = FlashAttention(grid=(7, 5), q_chunk=64, k_chunk=128).program()
     assert (lowered.compute_with_storage_grid_size.x, lowered.compute_with_storage_grid_size.y) == (7, 5)
     assert (lowered.q_chunk_size, lowered.k_chunk_size, lowered.exp_approx_mode) == (64, 128, False)
-    lowered = DecodeAttention(grid=(7, 5), k_chunk=32).to_ttnn()
+    lowered = DecodeAttention(grid=(7, 5), k_chunk=32).program()
     assert (lowered.compute_with_storage_grid_size.x, lowered.compute_with_storage_grid_size.y) == (7, 5)
     assert (lowered.q_chunk_size, lowered.k_chunk_size, lowered.exp_approx_mode) == (0, 32, False)

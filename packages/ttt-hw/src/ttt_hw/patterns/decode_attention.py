@@ -10,6 +10,7 @@ from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, row_of_cores, user_sharded
 from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.patterns.flash_attention import SOFTMAX_PASSES, grid_problems, head_problems
+from ttt_hw.patterns.matmul_blocks import ceil_div
 from ttt_hw.records import Board
 from ttt_hw.requests import DecodeAttentionRequest
 from ttt_shard_dsl import TILE, tile_bytes
@@ -132,7 +133,7 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         per_head = max(1, self._cores_per_user(request) // request.num_kv_heads)
         heads = max(1, request.num_kv_heads // self._cores_per_user(request))
         chunk = max(1, self.k_chunk // TILE)
-        a_core = heads * -(-(-(-keys // chunk)) // per_head) * chunk  # keys, in tiles
+        a_core = heads * ceil_div(ceil_div(keys, chunk), per_head) * chunk  # keys, in tiles
         kv_tiles = 2 * request.users * request.num_kv_heads * keys * width
         rounds = (per_head - 1).bit_length()
         return Work(

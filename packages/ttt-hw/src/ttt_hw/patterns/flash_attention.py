@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import gcd
+from math import gcd, prod
 from typing import Any, ClassVar
 
 from ttt_hw.estimate import Work
@@ -42,12 +42,13 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
 
     @classmethod
     def candidates(cls, request: PrefillAttentionRequest, board: Board) -> Iterator[FlashAttention]:
-        """The rule of thumb first: 256 tokens of long prompts, 64 of short ones; then every other pair of legal chunks."""
+        """The rule of thumb first: 256 tokens of long prompts, 64 of short ones; then the next smaller pairs, then larger ones."""
         rows = chunkable(request)
         first = largest_chunk(rows, 256 if request.tokens >= LONG_PREFILL else 64)
         legal = [TILE << i for i in range(5) if rows % (TILE << i) == 0]
         yield cls(grid=board.grid, q_chunk=first, k_chunk=first)
-        for q_chunk, k_chunk in product(legal, legal):
+        smaller_first = sorted(product(legal, legal), key=lambda pair: (prod(pair) > first**2, -prod(pair)))
+        for q_chunk, k_chunk in smaller_first:
             if (q_chunk, k_chunk) != (first, first):
                 yield cls(grid=board.grid, q_chunk=q_chunk, k_chunk=k_chunk)
 
