@@ -21,11 +21,12 @@ PROGRAM_RESERVE = 128 * 1024  # what the search leaves for tensors in L1; a plan
 
 Pair = tuple[int, int]
 
-# The name in ttnn.UnaryOpType, and its parameter: exact gelu (erf) is 0, the table look-up 1.
+# The name in ttnn.UnaryOpType, and its parameter: exact gelu (erf) is 0, the table look-up 1, tanh 2.
 _FUSED: dict[Activation, tuple[str, float | None]] = {
     "silu": ("SILU", None),
     "relu": ("RELU", None),
     "gelu": ("GELU", 0.0),
+    "gelu_tanh": ("GELU", 2.0),
 }
 FUSED_NAMES = tuple(_FUSED)
 
