@@ -15,12 +15,13 @@ from ttt_hw.requests import OpRequest
 from ttt_hw.verify import verify
 
 if multiprocessing.parent_process() is not None:
-    sys.modules["torch"] = None  # ttnn imports it where it is installed, which takes seconds
+    sys.modules["torch"] = None  # type: ignore[assignment]  # ttnn imports it where it is installed, which takes seconds
 
 HEADS = {  # query heads, key-value heads, head dim as it is padded, of one chip of so many
     "llama-1b": (32, 8, 64), "llama-3b, 8": (3, 1, 128), "llama-8b": (32, 8, 128), "llama-70b, 8": (8, 1, 128),
     "qwen-7b": (28, 4, 128), "qwen-72b, 4": (16, 2, 128), "qwen3-32b, 2": (32, 4, 128), "phi-3": (32, 32, 128),
-    "phi-4": (40, 10, 128), "gemma-9b": (16, 8, 256), "gpt-j": (16, 16, 256), "neox-20b": (64, 64, 128), "mixtral, 32": (1, 1, 128),
+    "phi-4": (40, 10, 128), "gemma-9b": (16, 8, 256), "gpt-j": (16, 16, 256), "neox-20b": (64, 64, 128),
+    "mixtral, 32": (1, 1, 128),
 }  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def configs(name: str) -> list[tuple[DecodeAttentionRequest, DecodeAttention]]:
     record, found = board(name), []
     sizes = ((32, 8, 64), (8, 1, 128), (40, 10, 128), (16, 8, 256), (40, 40, 128))
     variants: tuple[dict[str, Any], ...] = (
-        {}, {"window": 256}, {"block": 64}, {"block": 32, "kernel": BF16, "context": 2048}, {"kv_dtype": "bfloat16", "context": 384},
+        {}, {"window": 256}, {"block": 64}, {"block": 32, "kernel": BF16, "context": 2048}, 
+        {"kv_dtype": "bfloat16", "context": 384},
     )  # fmt: skip
     for (heads, kv_heads, head_dim), users, changes, chunk in product(sizes, (1, 8, 32), variants, (0, 128)):
         wanted = request(users, heads, kv_heads, head_dim, **changes)

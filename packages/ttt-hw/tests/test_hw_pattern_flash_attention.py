@@ -90,7 +90,8 @@ def test_every_model_has_a_legal_candidate(name: str, probe: Any) -> None:
     [
         ({"grid": (9, 8)}, ONE, "grid=9x8 must lie on the chip's 8x8 cores; nearest legal: 8x8"),
         ({"q_chunk": 96}, ONE, "q_chunk=96 must be a power of two of at least 32 that divides the 1024 rows; nearest legal: 64"),
-        ({"k_chunk": 2048}, ONE, "k_chunk=2048 must be a power of two of at least 32 that divides the 1024 rows; nearest legal: 1024"),
+        ({"k_chunk": 2048}, ONE, "k_chunk=2048 must be a power of two of at least 32 that divides the 1024 rows; "
+         "nearest legal: 1024"),
         ({"q_chunk": 1024}, GOES_ON, "q_chunk=1024 must divide the start, 512; nearest legal: 512"),
         ({"k_chunk": 1024}, GOES_ON, "k_chunk=1024 must divide the start, 512; nearest legal: 512"),
         ({}, replace(GOES_ON, block=48), "the cache's blocks of 48 tokens must be whole tiles of 32"),

@@ -26,7 +26,7 @@ def request(rows: int, experts: int = 8, active: int = 2) -> RouterRequest:
 
 
 PAIRS = [
-    (request(rows, experts, active), Router(memory=memory))  # type: ignore[arg-type]
+    (request(rows, experts, active), Router(memory=memory))
     for rows in (1, 32, 128, 2048)
     for experts, active in ((8, 2), (16, 1), (64, 4))
     for memory in ("dram", "l1")

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved
@@ -36,7 +36,7 @@ class Collective(Pattern[CollectiveRequest]):
     memory: Literal["dram", "l1"] = "dram"
 
     @classmethod
-    def candidates(cls, request: CollectiveRequest, board: Board) -> Iterator[Self]:
+    def candidates(cls, request: CollectiveRequest, board: Board) -> Iterator[Collective]:
         if request.kind == cls.kind:
             yield cls(num_links=board.links, memory="l1")
             yield cls(num_links=board.links)
@@ -120,7 +120,8 @@ class AllGather(Collective):
     def issue(self, request: CollectiveRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        return ttnn.all_gather(*tensors, dim=request.dim, **self.to_ttnn(request, board))
+        (x,) = tensors
+        return ttnn.all_gather(x, dim=request.dim, **self.to_ttnn(request, board))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,8 @@ class ReduceScatter(Collective):
     def issue(self, request: CollectiveRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        return ttnn.reduce_scatter(*tensors, dim=request.dim, **self.to_ttnn(request, board))
+        (x,) = tensors
+        return ttnn.reduce_scatter(x, dim=request.dim, **self.to_ttnn(request, board))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +176,8 @@ class AllReduce(Collective):
     def issue(self, request: CollectiveRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        return ttnn.all_reduce(*tensors, **self.to_ttnn(request, board))
+        (x,) = tensors
+        return ttnn.all_reduce(x, **self.to_ttnn(request, board))
 
 
 def gather_buffers(dtype: str, board: Board) -> int:

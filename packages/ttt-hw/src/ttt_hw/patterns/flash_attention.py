@@ -42,7 +42,7 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
 
     @classmethod
     def candidates(cls, request: PrefillAttentionRequest, board: Board) -> Iterator[FlashAttention]:
-        """The rule of thumb first: 256 tokens of long prompts, 64 of short ones; then the next smaller pairs, then larger ones."""
+        """The rule of thumb first: 256 tokens of long prompts, 64 of short ones; then smaller pairs, then larger."""
         rows = chunkable(request)
         first = largest_chunk(rows, 256 if request.tokens >= LONG_PREFILL else 64)
         legal = [TILE << i for i in range(5) if rows % (TILE << i) == 0]
