@@ -70,7 +70,7 @@ def test_ttnn_accepts_decode_plans(users: int, heads: int, kv_heads: int, hd: in
 
 
 def test_no_tokens_are_refused() -> None:
-    with pytest.raises(PlacementError, match="^attention over 0 tokens: there must be at least 1"):
+    with pytest.raises(PlacementError, match=r"^attention over 0 tokens: there must be at least 1"):
         plan_prefill_attention(0, CHIP)
 
 
