@@ -163,6 +163,9 @@ def stored_values(
         if stored.name.startswith("causal_mask"):
             rows, piece = stored.type.shape[-2], int((stored.name.partition(".")[2]) or 0)
             known[stored.name] = causal(CONTEXT, attention.window)[piece * rows :][:rows]
+        elif stored.name == "head_groups":
+            _, kv_heads, heads, _ = stored.type.shape
+            known[stored.name] = torch.eye(kv_heads).repeat_interleave(heads // kv_heads, dim=1)[None, :, :, None]
         elif stored.name.startswith("mask_table"):
             assert attention.soft_cap is not None
             known[stored.name] = causal(CONTEXT, attention.window) / attention.soft_cap

@@ -268,8 +268,8 @@ def test_layers_that_differ_are_listed_once_each() -> None:
         for name in ("layer_0", "layer_1")
     ]
     assert tables == [
-        {"cos_table", "sin_table", "mask_table_4096"},
-        {"cos_table", "sin_table", "mask_table"},
+        {"cos_table", "sin_table", "mask_table_4096", "head_groups"},
+        {"cos_table", "sin_table", "mask_table", "head_groups"},
     ]
 
 

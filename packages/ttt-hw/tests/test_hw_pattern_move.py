@@ -66,7 +66,7 @@ def test_every_shape_has_a_legal_config_that_fits(name: str, probe: Any) -> None
         (SLICE, Move(), (width_sharded((8, 4)),), "the source lies in .*; it must lie in 'b h s d in dram' or"),
         (VIEW, Move(), (L1,), "the source lies in 'b h s d in l1'; it must lie in 'b h s d in dram'"),
         (replace(SLICE, source=replace(PROMPT, tiled=False)), Move(), None, "a row-major tensor is not taken by slice"),
-        (replace(TURN, dims=(2, 3)), Move(), None, r"dims \(2, 3\) of .* are exchanged; only dims 1 and 2 of four are"),
+        (replace(TURN, dims=(0, 3)), Move(), None, r"dims \(0, 3\) of .* are exchanged; only dims 1 and 2 of four are"),
         (replace(SLICE, rows=(100, 200)), Move(), None, "rows 100 to 200 are no part of 128"),
         (replace(SLICE, rows=(30, 40)), Move(), None, "rows 30 to 40 begin within a tile and .*; begin at 0"),
         (replace(SLICE, columns=64), Move(), None, "rows within a tile and columns are cut at once"),

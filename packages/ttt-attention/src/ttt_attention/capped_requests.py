@@ -1,7 +1,7 @@
 """The operations of attention with soft-capped scores: ttnn's fused attention has no cap, so matmuls and a softmax do it.
 
-Query heads that share a key-value head are joined into G groups of rows, so that keys and values are never repeated:
-[.., H, rows, hd] is [.., KV, G·rows, hd]. probabilities = softmax(c · tanh(q·kᵀ · scale / c) + mask).
+In prefill query heads that share a key-value head are joined into G groups of rows, so that keys and values are never
+repeated: [.., H, rows, hd] is [.., KV, G·rows, hd]. probabilities = softmax(c · tanh(q·kᵀ · scale / c) + mask).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ttt_hw.requests import (
     BroadcastRequest,
     ConcatRequest,
     EmbeddingRequest,
+    ReduceRequest,
     SoftmaxRequest,
     TensorType,
     UnaryRequest,
@@ -68,23 +69,29 @@ def _piece(listing: Listing, q: str, k: str, v: str, rows: int, suffix: str) -> 
 
 
 def capped_decode(listing: Listing, q: str) -> str:
-    """q [1, B, H, hd] against the cache [B, KV, context, hd] → [1, 1, B, H·hd].
+    """q [1, B, H, hd] against the cache [B, KV, context, hd] → the heads' results [1, B, H, hd].
 
+    All heads of a user are rows of one tile, so each key-value head is multiplied with all of them, which costs no more than
+    with its own group; of the results of each key-value head the rows of its group are kept, and the sum has them all.
     Each user's mask is the row of its position in a table: 0 for the tokens it sees, else a large negative number, both
     divided by the cap since the softmax multiplies by it.
     """
     heads, kv_heads, head_dim = listing.num_heads, listing.num_kv_heads, listing.head_dim
-    users, context, group = listing.work.users, listing.context, heads // kv_heads
+    users, context = listing.work.users, listing.context
     table = listing.store(
         _of_window(listing, "mask_table"), TensorType(shape=(context, context), tiled=False), kind="table"
     )
     (rows,) = listing.add(
         EmbeddingRequest(name="mask_rows", inputs=(listing.indices(), table), rows=users, dim=context, count=context)
     )
-    mask = listing.move("transpose", "mask_by_user", rows, TensorType(shape=(1, 1, users, context)), dims=(0, 2))
-    q = _viewed(listing, "grouped_q", q, (1, users, heads, head_dim), (users, kv_heads, group, head_dim))
-    scores = _matmul(listing, "scores", q, "keys", users, group, head_dim, context, transpose=True)
-    shape = (users, kv_heads, group, context)
+    mask = listing.move("transpose", "mask_transposed", rows, TensorType(shape=(1, 1, users, context)))
+    mask = _viewed(listing, "mask_by_user", mask, (1, users, 1, context), (users, 1, 1, context))
+    q = _viewed(listing, "q_by_user", q, (1, users, heads, head_dim), (users, 1, heads, head_dim))
+    if kv_heads > 1:
+        shapes = ((users, 1, heads, head_dim),) * kv_heads
+        (q,) = listing.add(ConcatRequest(name="q_for_groups", inputs=(q,) * kv_heads, shapes=shapes, dim=1))
+    scores = _matmul(listing, "scores", q, "keys", users, heads, head_dim, context, transpose=True)
+    shape = (users, kv_heads, heads, context)
     capped = _capped(listing, "capped_scores", scores, shape)
     (masked,) = listing.add(
         BroadcastRequest(
@@ -94,11 +101,17 @@ def capped_decode(listing: Listing, q: str) -> str:
     (probabilities,) = listing.add(
         SoftmaxRequest(name="probabilities", inputs=(masked,), shape=shape, scale=_cap(listing), masked=False)
     )
-    attended = _matmul(listing, "attended", probabilities, "values", users, group, context, head_dim)
-    # [B, KV, G, hd] is [B, H·hd] in the same order.
-    return _viewed(
-        listing, "concat_heads", attended, (users, kv_heads, group, head_dim), (1, 1, users, heads * head_dim)
-    )
+    attended = _matmul(listing, "attended", probabilities, "values", users, heads, context, head_dim)
+    if kv_heads > 1:
+        shape = (users, kv_heads, heads, head_dim)
+        groups = listing.store("head_groups", TensorType(shape=(1, kv_heads, heads, 1)), kind="table")
+        (own,) = listing.add(
+            BroadcastRequest(
+                name="own_groups", inputs=(attended, groups), op="mul", shape=shape, b_shape=(1, kv_heads, heads, 1)
+            )
+        )
+        (attended,) = listing.add(ReduceRequest(name="joined_groups", inputs=(own,), shape=shape, dim=1))
+    return _viewed(listing, "attended_heads", attended, (users, 1, heads, head_dim), (1, users, heads, head_dim))
 
 
 def _matmul(

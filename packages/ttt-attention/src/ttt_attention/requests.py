@@ -190,20 +190,21 @@ def _decode(listing: Listing, q: str, k: str, v: str) -> str:
             )
         )
     if spec.soft_cap is not None:
-        return capped_decode(listing, q)
-    request = DecodeAttentionRequest(
-        name="attention",
-        inputs=(q, "keys", "values", positions),
-        users=users,
-        num_heads=listing.num_heads,
-        num_kv_heads=listing.num_kv_heads,
-        head_dim=listing.head_dim,
-        context=listing.context,
-        window=spec.window,
-        scale=spec.scale,
-        kv_dtype=listing.cache.dtype,
-    )
-    (heads,) = listing.add(request)
+        heads = capped_decode(listing, q)
+    else:
+        request = DecodeAttentionRequest(
+            name="attention",
+            inputs=(q, "keys", "values", positions),
+            users=users,
+            num_heads=listing.num_heads,
+            num_kv_heads=listing.num_kv_heads,
+            head_dim=listing.head_dim,
+            context=listing.context,
+            window=spec.window,
+            scale=spec.scale,
+            kv_dtype=listing.cache.dtype,
+        )
+        (heads,) = listing.add(request)
     shape = listing.heads_shape(listing.num_heads)
     return _concat_heads(listing, listing.move("transpose", "transpose_heads", heads, TensorType(shape=shape)))
 

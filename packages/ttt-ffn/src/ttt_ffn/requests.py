@@ -188,13 +188,7 @@ def _expert_piece(
             activation=spec.ffn.activation.value,
         ),
         matmul("down", f"gate{suffix}", width, hidden),
-        MoveRequest(
-            name=f"routing_by_expert{suffix}",
-            inputs=(routing,),
-            op="transpose",
-            source=TensorType(shape=(1, 1, rows, experts)),
-            dims=(1, 3),
-        ),
+        *_by_expert(routing, f"routing_by_expert{suffix}", rows, experts),
         BroadcastRequest(
             name=f"weighted{suffix}",
             inputs=(f"down_matmul{suffix}", f"routing_by_expert{suffix}"),
@@ -205,4 +199,17 @@ def _expert_piece(
         ReduceRequest(
             name=f"sum_experts{suffix}", inputs=(f"weighted{suffix}",), shape=(1, experts, rows, hidden), dim=1
         ),
+    ]
+
+
+def _by_expert(routing: str, name: str, rows: int, experts: int) -> list[OpRequest]:
+    """Routing weights [1, 1, rows, experts] → [1, experts, rows, 1]."""
+
+    def transposed(step: str, source: str, shape: tuple[int, ...], dims: tuple[int, int]) -> MoveRequest:
+        return MoveRequest(name=step, inputs=(source,), op="transpose", source=TensorType(shape=shape), dims=dims)
+
+    return [
+        transposed(f"{name}_lines", routing, (1, 1, rows, experts), (2, 3)),
+        transposed(f"{name}_heads", f"{name}_lines", (1, 1, experts, rows), (1, 2)),
+        transposed(name, f"{name}_heads", (1, experts, 1, rows), (2, 3)),
     ]

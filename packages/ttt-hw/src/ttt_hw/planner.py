@@ -20,6 +20,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from ttt_core import PlacementError
+from ttt_hw.errors import OutOfMemory
 from ttt_hw.estimate import Estimate, estimate
 from ttt_hw.layouts import DRAM, L1, interleaved, placed
 from ttt_hw.patterns import PATTERNS
@@ -31,6 +32,7 @@ from ttt_hw.requests import BlockRequest, OpRequest, TensorType
 from ttt_shard_dsl import LayoutError
 
 CALLER = "<caller>"  # the part of the block that its inputs belong to
+PATIENCE = (1 << 30, 4, 1, 0)  # operations that a result may wait in L1 for its last reader; less where L1 runs out
 BEAM = 8  # partial plans that are kept
 PER_LAYOUT = 3  # configs of one operation that are kept where they read and write the same layouts
 
@@ -135,11 +137,15 @@ def plan_block(
     """
     home = L1 if block.mode == "decode" else DRAM
     entry = {name: (inputs or {}).get(name, _home(type_, home)) for name, type_ in block.inputs}
-    search = _Search(block, board, allowed or {}, reserve, keep_inputs)
-    states = [search.start(entry, dict(stored or {}))]
-    for index, op in enumerate(block.ops):
-        states = search.step(states, index, op)
-    final, exits = search.finish(states, {name: (outputs or {}).get(name, home) for name in block.outputs})
+    ends = {name: (outputs or {}).get(name, home) for name in block.outputs}
+    for patience in PATIENCE:
+        search = _Search(block, board, allowed or {}, reserve, keep_inputs, patience)
+        try:
+            final, exits = search.run(entry, ends, stored or {})
+            break
+        except OutOfMemory:
+            if patience == PATIENCE[-1]:
+                raise
     return BlockPlan(
         block=block,
         board=board,
@@ -147,7 +153,7 @@ def plan_block(
         stored=final.stored,
         ops=final.ops(),
         exits=exits,
-        outputs={name: (outputs or {}).get(name, home) for name in block.outputs},
+        outputs=ends,
     )
 
 
@@ -164,11 +170,13 @@ class _Search:
         allowed: Mapping[str, tuple[Pattern[Any], ...]],
         reserve: int,
         keep_inputs: bool,
+        patience: int,
     ) -> None:
         self.block = block
         self.board = board
         self.allowed = allowed
         self.room = board.l1_bytes_per_core - reserve
+        self.patience = patience
         self.types = block.types
         self.stored = {stored.name for stored in block.stored}
         self.sizes: dict[tuple[str, str], tuple[int, int]] = {}
@@ -183,6 +191,14 @@ class _Search:
         for name in (*block.outputs, *((name for name, _ in block.inputs) if keep_inputs else ())):
             self.last_use[name] = end
 
+    def run(
+        self, entry: Mapping[str, str], ends: Mapping[str, str], stored: Mapping[str, str]
+    ) -> tuple[_State, tuple[PlannedMove, ...]]:
+        states = [self.start(entry, dict(stored))]
+        for index, op in enumerate(self.block.ops):
+            states = self.step(states, index, op)
+        return self.finish(states, ends)
+
     def start(self, entry: Mapping[str, str], stored: dict[str, str]) -> _State:
         sizes = [self._size(name, text) for name, text in entry.items()]
         where: dict[str, _Copies] = {name: ((CALLER, text),) for name, text in entry.items()}
@@ -190,7 +206,9 @@ class _Search:
 
     def step(self, states: Sequence[_State], index: int, op: OpRequest) -> list[_State]:
         """Every state with the operation added in every legal way; the best of them."""
-        options = legal_options(op, self.board, self.allowed.get(op.name))
+        every = legal_options(op, self.board, self.allowed.get(op.name))
+        waits = any(self.last_use.get(name, index) - index > self.patience for name in op.results)
+        options = [option for option in every if not (waits and option.result_bytes)] or every
         found: dict[object, _State] = {}
         costs: list[float] = []  # of the distinct states that were found, in order
         for state in states:
@@ -207,7 +225,7 @@ class _Search:
                 elif following.cost < found[key].cost:
                     found[key] = following
         if not found:
-            raise PlacementError(self._why_not(states, op, options))
+            raise self._why_not(states, op, options)
         return sorted(found.values(), key=lambda state: state.cost)[:BEAM]
 
     def _follow(self, state: _State, index: int, op: OpRequest, option: Option) -> _State | None:
@@ -324,17 +342,16 @@ class _Search:
                 if best is None or cost < best[0]:
                     best = cost, state, tuple(moves)
         if best is None:
-            raise PlacementError(
+            raise self._full(
                 f"no plan brings {', '.join(outputs)} to {', '.join(outputs.values())}: L1 of {self.room:,} bytes a core does "
-                "not suffice for the move. Let the results stay in DRAM."
+                "not suffice for the move. Let the results stay in DRAM.",
+                self.room,
             )
         return best[1], best[2]
 
-    def _why_not(self, states: Sequence[_State], op: OpRequest, options: Sequence[Option]) -> str:
+    def _why_not(self, states: Sequence[_State], op: OpRequest, options: Sequence[Option]) -> PlacementError:
         if not options:
-            return why_no_option(op, self.board, self.allowed.get(op.name))
-        alive = min(state.alive for state in states)
-        least = min(option.buffers + option.result_bytes for option in options)
+            return PlacementError(why_no_option(op, self.board, self.allowed.get(op.name)))
         wanted = {
             name: text
             for name, text in states[0].stored.items()
@@ -342,11 +359,19 @@ class _Search:
         }
         if wanted:
             name, text = next(iter(wanted.items()))
-            return f"{op.name}: no pattern reads {name!r} where it lies ({text}). Place it otherwise, or let the planner do it."
-        return (
+            return PlacementError(
+                f"{op.name}: no pattern reads {name!r} where it lies ({text}). Place it otherwise, or let the planner do it."
+            )
+        alive = min(state.alive for state in states)
+        least = min(option.buffers + option.result_bytes for option in options)
+        return self._full(
             f"{op.name} on {self.board.name}: its buffers and results take at least {least:,} bytes of L1 a core beside the "
-            f"{alive:,} of tensors that are alive; {self.room:,} are there. Split the block, or keep its inputs in DRAM."
+            f"{alive:,} of tensors that are alive; {self.room:,} are there. Split the block, or keep its inputs in DRAM.",
+            alive + least,
         )
+
+    def _full(self, message: str, wanted: int) -> OutOfMemory:
+        return OutOfMemory(message, memory="L1", wanted=wanted, available=self.room)
 
 
 def legal_options(op: OpRequest, board: Board, allowed: tuple[Pattern[Any], ...] | None = None) -> tuple[Option, ...]:

@@ -68,8 +68,6 @@ class BatchedMatmul(Pattern[BatchedMatmulRequest]):
                 if config.circular_buffers(request, board, (DRAM, DRAM)) <= room:
                     yield config
                     break
-        if mt == 1:
-            return
         partial = partial_dtype(request.output_dtype, request.kernel, 2)
         sizes = Sizes(
             activation=tile_bytes(request.a_dtype),

@@ -22,8 +22,8 @@ ROW_CHUNK = 4096  # bytes of a row-major tensor that a cast reads at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Move(Pattern[MoveRequest]):
-    """Transposes of dims 1 and 2, slices of rows and columns, casts, and reshapes that move nothing; the result interleaved in
-    `memory`, where its source lies if nothing moves.
+    """Transposes of dims 1 and 2 or of rows and columns, slices of rows and columns, casts, and reshapes that move nothing;
+    the result interleaved in `memory`, where its source lies if nothing moves.
 
     Rows that begin within a tile are cut out in two steps: the tiles that hold them, then, as rows, those that are wanted.
     """
@@ -52,8 +52,10 @@ class Move(Pattern[MoveRequest]):
             yield f"the source lies in {reads[0]!r}; it must lie in {' or '.join(map(repr, layouts))}"
         if not source.tiled and request.op in ("transpose", "slice"):
             yield f"a row-major tensor is not taken by {request.op}; bring it into tiles"
-        elif request.op == "transpose" and (sorted(request.dims) != [1, 2] or len(source.shape) != 4):
-            yield f"dims {request.dims} of {source} are exchanged; only dims 1 and 2 of four are"
+        elif request.op == "transpose" and (sorted(request.dims) not in ([1, 2], [2, 3]) or len(source.shape) != 4):
+            yield f"dims {request.dims} of {source} are exchanged; only dims 1 and 2 of four are, or 2 and 3"
+        elif request.op == "transpose" and 3 in request.dims and source.dtype != "bfloat16":
+            yield f"rows and columns of {source} are exchanged; only bfloat16 is, so cast it first"
         elif request.op == "slice":
             yield from _slice_problems(request)
         elif request.op == "typecast":
@@ -71,6 +73,8 @@ class Move(Pattern[MoveRequest]):
             return 0
         if request.op == "typecast":
             return 2 * (bytes_ + made) if request.source.tiled else 4 * ROW_CHUNK
+        if request.op == "transpose" and 3 in request.dims:
+            return 4 * bytes_  # two tiles in, two tiles out
         if request.op == "transpose":
             bf16 = tile_bytes("bfloat16")
             if request.source.dtype == "bfloat8_b":  # cast there, and back
@@ -97,7 +101,7 @@ class Move(Pattern[MoveRequest]):
             programs = 4 if _within_a_tile(request) else 1
         cores = self.cores(request, board)
         work = traffic([(reads[0], read)] * programs, [(self.results(request, board)[0], result)] * programs, cores)
-        if request.op != "transpose":
+        if request.op != "transpose" or 3 in request.dims:
             return replace(work, programs=programs)
         lines = prod(request.source.shape[:-1]) * (
             request.source.shape[-1] // 16
