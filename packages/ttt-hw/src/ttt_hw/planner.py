@@ -236,6 +236,8 @@ class _Search:
         for position, (name, text) in enumerate(zip(op.inputs, option.reads, strict=True)):
             if name in self.stored:
                 at = stored.get(name)
+                if at is None and " in dram" not in text:  # what stays would take L1 from everything else
+                    return None
                 if at is None:
                     stored = {**stored, name: text}
                 elif at != text:
