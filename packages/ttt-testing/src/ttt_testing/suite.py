@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Hashable, Iterable
 from math import prod
@@ -172,5 +173,7 @@ class TestSuite:
 
 def _command() -> str:
     """What to type to see the result again."""
-    current = os.environ.get("PYTEST_CURRENT_TEST", "")
+    current = re.sub(
+        r"@ttt-\w+", "", os.environ.get("PYTEST_CURRENT_TEST", "")
+    )  # xdist's group is not part of the name
     return f'pytest "{current.rpartition(" ")[0]}"' if current else f"python {' '.join(sys.argv)}"
