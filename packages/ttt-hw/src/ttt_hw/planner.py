@@ -28,11 +28,12 @@ from ttt_hw.patterns.base import Pattern
 from ttt_hw.patterns.reshard import Reshard
 from ttt_hw.plan import BlockPlan, PlannedMove, PlannedOp
 from ttt_hw.records import Board
-from ttt_hw.requests import BlockRequest, OpRequest, TensorType
+from ttt_hw.requests import BlockRequest, CollectiveRequest, OpRequest, TensorType
 from ttt_shard_dsl import LayoutError
 
 CALLER = "<caller>"  # the part of the block that its inputs belong to
 PATIENCE = (1 << 30, 4, 1, 0)  # operations that a result may wait in L1 for its last reader; less where L1 runs out
+SEMAPHORES = 4096  # bytes of L1 that collectives leave behind on a core
 BEAM = 8  # partial plans that are kept
 PER_LAYOUT = 3  # configs of one operation that are kept where they read and write the same layouts
 
@@ -176,6 +177,8 @@ class _Search:
         self.board = board
         self.allowed = allowed
         self.room = board.l1_bytes_per_core - reserve
+        if any(isinstance(op, CollectiveRequest) for op in block.ops):
+            self.room -= SEMAPHORES
         self.patience = patience
         self.types = block.types
         self.stored = {stored.name for stored in block.stored}
@@ -277,6 +280,13 @@ class _Search:
                 where[name] = tuple((owner, text if owner == part else at) for owner, at in copies)
             else:
                 where[name] = (*copies, (part, text))
+        if (
+            option.pattern.adapts
+        ):  # as it was compiled first, so it runs later: it must come out the same beside anything
+            own = {name: self._size(name, text)[0] for name, text in zip(op.inputs, option.reads, strict=True)}
+            beside = option.pattern.buffers_beside(op, self.board, option.reads, alive - sum(own.values()))
+            if beside != option.buffers:
+                return None
         l1_bytes = alive + option.buffers + option.result_bytes
         if l1_bytes > self.room:
             return None

@@ -60,11 +60,21 @@ def verify(
 
 
 def issue(
-    request: OpRequest, pattern: Pattern[Any], mesh: Any, reads: Sequence[str], tensors: Sequence[Any]
+    request: OpRequest,
+    pattern: Pattern[Any],
+    mesh: Any,
+    reads: Sequence[str],
+    tensors: Sequence[Any],
+    *,
+    buffers: int | None = None,
 ) -> tuple[Verdict, dict[str, Any]]:
-    """Issue one operation on tensors that are there; its results by name, none after a refusal."""
+    """Issue one operation on tensors that are there; its results by name, none after a refusal.
+
+    `buffers` is what is predicted, if not what the pattern says of the operation alone.
+    """
     board = board_of(mesh)
-    buffers = pattern.circular_buffers(request, board, reads)
+    if buffers is None:
+        buffers = pattern.circular_buffers(request, board, reads)
     try:
         output = pattern.issue(request, board, tensors)
         usage = account(lambda: pattern.issue(request, board, tensors))
@@ -114,7 +124,7 @@ def issue_plan(plan: BlockPlan, mesh: Any) -> list[Verdict]:
                 return verdicts
             names = op.request.inputs
             tensors = [alive[name, text] for name, text in zip(names, op.reads, strict=True)]
-            verdict, made = issue(op.request, op.pattern, mesh, op.reads, tensors)
+            verdict, made = issue(op.request, op.pattern, mesh, op.reads, tensors, buffers=op.buffers)
             del tensors
             verdicts.append(verdict)
             if verdict.error is not None:

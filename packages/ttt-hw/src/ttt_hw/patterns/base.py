@@ -25,6 +25,8 @@ class Pattern(ABC, Generic[RequestT]):
     """
 
     serves: ClassVar[tuple[type[OpRequest], ...]]
+    adapts: ClassVar[bool] = False
+    """Whether ttnn sizes the program's buffers by the L1 that is free when it is compiled."""
 
     @classmethod
     @abstractmethod
@@ -49,6 +51,10 @@ class Pattern(ABC, Generic[RequestT]):
     @abstractmethod
     def circular_buffers(self, request: RequestT, board: Board, reads: Sequence[str]) -> int:
         """Bytes of L1 that the program's buffers take on the fullest core, as ttnn allocates them; tensors come on top."""
+
+    def buffers_beside(self, request: RequestT, board: Board, reads: Sequence[str], others: int) -> int:
+        """`circular_buffers` where tensors that are not this operation's take `others` bytes of L1 on a core."""
+        return self.circular_buffers(request, board, reads)
 
     @abstractmethod
     def cores(self, request: RequestT, board: Board) -> int:

@@ -35,6 +35,7 @@ class InterleavedNorm(Pattern[NormRequest]):
     """
 
     serves: ClassVar[tuple[type[OpRequest], ...]] = (NormRequest,)
+    adapts: ClassVar[bool] = True
     memory: Literal["dram", "l1"] = "dram"
 
     @classmethod
@@ -54,8 +55,6 @@ class InterleavedNorm(Pattern[NormRequest]):
     def problems(self, request: NormRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
         if request.chips > 1:
             yield f"the statistics of {request.chips} chips are not gathered; use DistributedNorm"
-        if request.shape[-1] % TILE:
-            yield f"dim {request.shape[-1]} is no multiple of {TILE}; pad it to {-(-request.shape[-1] // TILE) * TILE}"
         if request.bias and not request.weight:
             yield "there is a bias but no weight; give a weight of ones"
         for index, (text, layouts) in enumerate(zip(reads, self.accepts(request, board), strict=True)):
@@ -65,10 +64,12 @@ class InterleavedNorm(Pattern[NormRequest]):
     def circular_buffers(self, request: NormRequest, board: Board, reads: Sequence[str]) -> int:
         """Of whole rows where they fit, else of as much of a row as fits, at most 28 tiles with weights and 56 without.
 
-        What fits is ttnn's judgement of the L1 that is free when it runs. Counted as taken are x and the result: beside other
-        tensors of the caller it can be less than this.
+        What fits is ttnn's judgement of the L1 that is free when it runs. Counted as taken are x and the result.
         """
-        taken = sum(
+        return self.buffers_beside(request, board, reads, 0)
+
+    def buffers_beside(self, request: NormRequest, board: Board, reads: Sequence[str], others: int) -> int:
+        taken = others + sum(
             placed(text, request.operands[0], board).bytes_per_core
             for text in (reads[0], *self.results(request, board))
             if " in l1" in text
@@ -108,7 +109,7 @@ class InterleavedNorm(Pattern[NormRequest]):
         cores = self.cores(request, board)
         own = traffic([(reads[0], x)], [(self.results(request, board)[0], x)], cores, passes=_passes(request))
         vectors = request.weight + request.bias
-        tiles = vectors * request.shape[-1] // TILE
+        tiles = vectors * -(-request.shape[-1] // TILE)
         return Work(
             vector_bytes=own.vector_bytes,
             dram_bytes=own.dram_bytes + cores * tiles * tile_bytes("bfloat16"),  # each core reads weight and bias
