@@ -81,6 +81,12 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def sweep(session: nox.Session) -> None:
+    """Every operation of fourteen models on every board, planned and issued; `nox -s sweep -- --boards n150` some."""
+    session.run("python", "-m", "tools.sweep", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """The speed of the layout algebra beside torch's pycute; `nox -s bench -- --inputs 200` is quick."""
     session.run("python", "packages/ttt-shard-dsl/benchmarks/algebra.py", *session.posargs)
