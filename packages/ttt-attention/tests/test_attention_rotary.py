@@ -14,10 +14,10 @@ import torch
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from ttt_attention import Llama3Scaling, RopeSpec, Rotary, inverse_frequencies
+from ttt_attention import AttentionSpec, Llama3Scaling, RopeSpec, Rotary, attention_request, inverse_frequencies
 from ttt_attention.heads import pad_halves, padded_head_dim
 from ttt_core import SpecError
-from ttt_hw import upload
+from ttt_hw import BlockPlans, Operations, Workload, board_of, typical, upload
 from ttt_testing import max_difference, shadow
 
 LLAMA_3_2 = Llama3Scaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192)
@@ -52,6 +52,18 @@ def reference(rope: RopeSpec, head_dim: int, context: int) -> LlamaRotaryEmbeddi
     return LlamaRotaryEmbedding(config)
 
 
+def operations(work: Workload, head_dim: int, context: int, mesh: Any) -> Operations:
+    """Those of an attention with such heads."""
+    spec = AttentionSpec(
+        hidden_dim=64, num_heads=2, num_kv_heads=2, head_dim=head_dim, max_context=context, rope=RopeSpec()
+    )
+    precision: dict[str, Any] = dict.fromkeys(("qkv_weights", "output_weights", "kv_cache"), "bfloat8_b")
+    plans = BlockPlans(
+        lambda work: attention_request(spec, work, precision), board_of(mesh), typical=typical(context, chips=1)
+    )
+    return plans(work)
+
+
 @pytest.mark.parametrize("name", ROPES)
 @pytest.mark.parametrize("head_dim", [2, 16, 32, 64, 80, 128])
 def test_frequencies_equal_transformers(name: str, head_dim: int) -> None:
@@ -84,9 +96,15 @@ def test_tables_equal_transformers(name: str, head_dim: int, mesh: Any) -> None:
     cos, sin = reference(ROPES[name], head_dim, context)(torch.zeros(1), torch.tensor([picked]))
     expected = [torch.from_numpy(pad_halves(table.numpy())) for table in (cos[0], sin[0])]
     rows = np.array(picked, np.int32)
+    prompt = Workload(mode="prefill", tokens=len(picked), context=context)
+    users = Workload(mode="decode", users=len(picked), context=context)
     with shadow() as values:
-        prefill = rotary.prefill_tables(upload(rows[None], mesh, dtype="int32", layout="row_major"))
-        decode = rotary.decode_tables(upload(rows, mesh, dtype="int32", layout="row_major"))
+        prefill = rotary.prefill_tables(
+            operations(prompt, head_dim, context, mesh), upload(rows[None], mesh, dtype="int32", layout="row_major")
+        )
+        decode = rotary.decode_tables(
+            operations(users, head_dim, context, mesh), upload(rows, mesh, dtype="int32", layout="row_major")
+        )
         for table, wanted in zip(prefill, expected, strict=True):
             actual = values.to_torch(table)
             assert actual.shape == (1, 1, len(picked), padded_head_dim(head_dim))
@@ -107,22 +125,11 @@ def test_tables_are_exact_over_a_whole_context(mesh: Any) -> None:
         assert max_difference(torch.from_numpy(ours.host()), theirs[0]) < 1e-6
 
 
-@pytest.mark.parametrize("users", [1, 3, 32])
-def test_decode_tables_lie_a_user_a_core(users: int, mesh: Any) -> None:
-    import ttnn
-
-    rotary = Rotary(ROPES["llama 3"], head_dim=64, context=64, device=mesh)
-    for table in rotary.decode_tables(upload(np.zeros(users, np.int32), mesh, dtype="int32", layout="row_major")):
-        memory = table.memory_config()  # type: ignore[attr-defined]
-        assert memory.memory_layout == ttnn.TensorMemoryLayout.HEIGHT_SHARDED
-        assert memory.shard_spec.grid.num_cores() == users
-        assert list(memory.shard_spec.shape) == [32, 64]
-
-
 def test_nothing_is_computed_before_first_use(mesh: Any) -> None:
     rotary = Rotary(ROPES["llama 3"], head_dim=64, context=64, device=mesh)
     assert "not yet read" in repr(rotary.weights[0])
-    rotary.prefill_tables(upload(np.zeros((1, 32), np.int32), mesh, dtype="int32", layout="row_major"))
+    ops = operations(Workload(mode="prefill", tokens=32, context=64), 64, 64, mesh)
+    rotary.prefill_tables(ops, upload(np.zeros((1, 32), np.int32), mesh, dtype="int32", layout="row_major"))
     assert all("on device" in repr(weight) for weight in rotary.weights)
 
 

@@ -71,7 +71,7 @@ SUM = request("all_reduce", 8, 32, 4096)
         (AllGather(num_links=1), SUM, "it is an all_gather, and the request an all_reduce"),
         (AllReduce(num_links=1), replace(SUM, chips=4), "4 chips must be all of the mesh's axis 1, which has 8, and at least 2"),
         (AllReduce(num_links=2), SUM, "num_links=2 must be at least 1 and at most the 1 links of t3k"),
-        (AllReduce(num_links=1), replace(SUM, shape=(1, 1, 32, 100)), "the last dim, 100, must be whole tiles of 32"),
+        (AllGather(num_links=1), request("all_gather", 8, 32, 100), "the last dim, 100, must be whole tiles of 32"),
         (
             AllReduce(num_links=1), replace(SUM, shape=(1, 1, 32, 32), dtype="bfloat8_b"),
             "bfloat8_b values that do not split over 8 chips in whole tiles must be bfloat16",

@@ -63,7 +63,6 @@ def test_every_shape_has_a_legal_config_that_fits(name: str, probe: Any) -> None
             None,
             "100 indices are neither fewer than a tile nor .*; pad them to 128",
         ),
-        (replace(TOKENS, dim=80), Embedding(), None, "rows of 80 values are no whole tiles; pad the table to 96"),
         (TOKENS, Embedding(), ("s d in l1", "s d in dram"), "ids lie in 's d in l1'; they must lie in 's d in dram'"),
     ],
 )
@@ -72,7 +71,7 @@ def test_what_is_refused(request_: Any, config: Any, reads: Any, message: str) -
         config.check(request_, N150, reads)
 
 
-@pytest.mark.parametrize("dim", [32 * 32, 32 * 33, 32 * 63, 32 * 64, 32 * 65, 32 * 340, 32 * 341])
+@pytest.mark.parametrize("dim", [40, 72, 1000, 32 * 32, 32 * 33, 32 * 63, 32 * 64, 32 * 65, 32 * 340, 32 * 341])
 def test_where_the_buffers_change(mesh: Any, dim: int) -> None:
     for rows in (1, 31, 32):
         assert verify(replace(TOKENS, rows=rows, dim=dim), Embedding(), mesh).exact, rows

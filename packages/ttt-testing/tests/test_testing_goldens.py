@@ -157,6 +157,15 @@ def typecast() -> Iterator[Case]:
     yield (x, ttnn.bfloat8_b), {}, x  # left to the shadow's rounding
 
 
+def minimal_matmul() -> Iterator[Case]:
+    x, w, b = random(1, 1, 5, 8), random(1, 1, 8, 12), random(1, 1, 1, 12)
+    product = torch.nn.functional.linear(x, w[0, 0].T)
+    yield (x, w), {}, product
+    yield (x, w, b), {"config": None}, product + b
+    silu = ttnn.UnaryWithParam(ttnn.UnaryOpType.SILU)
+    yield (x, w), {"bias_tensor": b, "fused_activation": silu}, torch.nn.functional.silu(product + b)
+
+
 def empty() -> Iterator[Case]:
     yield ([1, 2, 3], ttnn.bfloat16), {}, torch.tensor([[[math.nan] * 3] * 2])
 
@@ -168,6 +177,7 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "ttnn.experimental.nlp_concat_heads_decode": concat_heads_decode,
     "ttnn.experimental.rotary_embedding_hf": rotary,
     "ttnn.experimental.paged_update_cache": update_cache,
+    "ttnn.experimental.minimal_matmul": minimal_matmul,
     "ttnn.empty": empty,
     "ttnn.fill_cache": fill_cache,
     "ttnn.reshape": reshape,

@@ -6,13 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-import ttnn
 
 from ttt_attention.heads import pad_halves, padded_head_dim
 from ttt_attention.spec import Llama3Scaling, RopeSpec
 from ttt_core import SpecError, Tensor
-from ttt_hw import board_of
-from ttt_shard_dsl import TILE, memory_config
+from ttt_hw import Operations
 from ttt_weights import Float32, LazyWeight
 
 
@@ -47,8 +45,8 @@ def inverse_frequencies(rope: RopeSpec, head_dim: int) -> Float32:
 class Rotary:
     """Cosines and sines for positions 0 … context − 1, shared by the layers of a model.
 
-    Shapes: prefill positions [1, S] → cos, sin [1, 1, S, padded head_dim]; decode positions [B] → [1, B, 1, padded head_dim],
-    one user a core, as ttnn.experimental.rotary_embedding_hf wants them.
+    Shapes: prefill positions [1, S] → cos, sin [1, 1, S, padded head_dim]; decode positions [B] → [1, B, 1, padded head_dim].
+    `ops` are the operations of the attention whose heads turn.
     """
 
     def __init__(self, rope: RopeSpec | None, *, head_dim: int, context: int, device: Any) -> None:
@@ -61,7 +59,6 @@ class Rotary:
             inverse_frequencies(rope, head_dim)  # refuses it
         self.rope = rope
         self.head_dim = head_dim
-        self._board = board_of(device)
         width = padded_head_dim(head_dim)
 
         def cosines() -> Float32:
@@ -82,41 +79,23 @@ class Rotary:
             )
             for table in (cosines, sines)
         )
-        self._prefill_memory = memory_config("1 s d in dram", shape=(1, TILE, width), device=self._board)
-        self._users_memory: dict[int, Any] = {}
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         return (self.cos, self.sin)
 
-    def prefill_tables(self, positions: Tensor, /) -> tuple[Tensor, Tensor]:
-        indices = ttnn.typecast(positions, ttnn.uint32)
-        cos, sin = (
-            ttnn.embedding(indices, table.tensor, layout=ttnn.TILE_LAYOUT, memory_config=self._prefill_memory)
-            for table in (self.cos, self.sin)
-        )
-        return ttnn.unsqueeze_to_4D(cos), ttnn.unsqueeze_to_4D(sin)
-
-    def decode_tables(self, positions: Tensor, /) -> tuple[Tensor, Tensor]:
-        users = positions.shape[-1]
-        memory = self._one_user_a_core(users)
-        indices = ttnn.reshape(ttnn.typecast(positions, ttnn.uint32), (1, users))
-        cos, sin = (
-            ttnn.interleaved_to_sharded(
-                ttnn.transpose(
-                    ttnn.unsqueeze_to_4D(ttnn.embedding(indices, table.tensor, layout=ttnn.TILE_LAYOUT)), 1, 2
-                ),
-                memory,
-            )
-            for table in (self.cos, self.sin)
-        )
+    def prefill_tables(self, ops: Operations, positions: Tensor, /) -> tuple[Tensor, Tensor]:
+        indices = ops["rotary_indices"](positions)  # [1, S] uint32
+        cos = ops["cos"](indices, self.cos.tensor)
+        sin = ops["sin"](indices, self.sin.tensor)
         return cos, sin
 
-    def _one_user_a_core(self, users: int) -> Any:
-        if users not in self._users_memory:
-            shape = (1, users, TILE, padded_head_dim(self.head_dim))
-            self._users_memory[users] = memory_config("1 b@core 32 d in l1", shape=shape, device=self._board)
-        return self._users_memory[users]
+    def decode_tables(self, ops: Operations, positions: Tensor, /) -> tuple[Tensor, Tensor]:
+        indices = ops["rotary_indices"](positions)  # [B] uint32
+        row = ops["rotary_index_row"](indices)  # [1, B]
+        cos = ops["cos"](ops["cos_rows"](row, self.cos.tensor))  # [1, 1, B, hd] → [1, B, 1, hd]
+        sin = ops["sin"](ops["sin_rows"](row, self.sin.tensor))
+        return cos, sin
 
 
 def _angles(rope: RopeSpec, head_dim: int, context: int) -> Float32:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import ttnn
-
 from ttt_core import SpecError, Tensor
+from ttt_embedding.requests import embedding_request
 from ttt_embedding.spec import EmbeddingSpec
-from ttt_hw import Array, board_of
-from ttt_shard_dsl import memory_config
+from ttt_hw import Array, Overrides, Plans, Workload, board_of, given_or_own, typical
 from ttt_weights import LazyWeight, Source, as_source
 
 
@@ -17,39 +15,56 @@ class TokenEmbedding:
     """y[i] = table[ids[i]].
 
     Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [vocab_size, hidden_dim].
-    Errors: SpecError for a scale, WeightError if the table's shape is another.
+    `plans` of the model; without, its own, with results interleaved in DRAM in prefill and in L1 in decode.
+    Errors: SpecError for a scale, WeightError if the table's shape is another, PlacementError for overrides that are not legal.
     """
 
-    def __init__(self, spec: EmbeddingSpec, weight: Source | Array, *, device: Any) -> None:
+    def __init__(
+        self,
+        spec: EmbeddingSpec,
+        weight: Source | Array,
+        *,
+        device: Any,
+        plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
+    ) -> None:
         if spec.scale != 1.0:
             raise SpecError(
                 f"TokenEmbedding looks rows up as they are, the spec says scale={spec.scale}. Use a block that multiplies."
             )
         self.spec = spec
         board = board_of(device)
+        self._chips = board.mesh[1]
+        self._plans = given_or_own(
+            plans,
+            lambda work: embedding_request(spec, work),
+            board,
+            typical=typical(chips=self._chips),
+            overrides=hw_config_overrides,
+        )
         shape = (spec.vocab_size, spec.hidden_dim)
         self.weight = LazyWeight(
             [as_source(weight, shape=shape, name="the embedding table")],
             lambda table: table,
             shape=shape,
-            dtype="bfloat16",
+            dtype=self._plans.dtypes["table"],
             device=device,
             layout="row_major",
-            placement="v d in dram",
+            placement=self._plans.stored["table"],
         )
-        self._prefill_memory = memory_config("1 s d in dram", shape=(1, 32, spec.hidden_dim), device=board)
-        self._decode_memory = memory_config("1 b d in l1", shape=(1, 32, spec.hidden_dim), device=board)
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         return (self.weight,)
 
     def prefill_forward(self, ids: Tensor, /) -> Tensor:
-        rows = ttnn.embedding(ids, self.weight.tensor, layout=ttnn.TILE_LAYOUT, memory_config=self._prefill_memory)
-        hidden: Tensor = ttnn.unsqueeze_to_4D(rows)
-        return hidden
+        rows = ids.shape[-1]
+        return self._forward(ids, Workload(mode="prefill", tokens=rows, context=rows, chips=self._chips))
 
     def decode_forward(self, ids: Tensor, /) -> Tensor:
-        rows = ttnn.embedding(ids, self.weight.tensor, layout=ttnn.TILE_LAYOUT, memory_config=self._decode_memory)
-        hidden: Tensor = ttnn.unsqueeze_to_4D(rows)
+        return self._forward(ids, Workload(mode="decode", users=ids.shape[-1], context=0, chips=self._chips))
+
+    def _forward(self, ids: Tensor, work: Workload) -> Tensor:
+        ops = self._plans(work)
+        hidden: Tensor = ops["embedding"](ids, self.weight.tensor)
         return hidden

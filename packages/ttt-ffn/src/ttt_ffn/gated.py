@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import ttnn
-
 from ttt_core import SpecError, Tensor
+from ttt_ffn.requests import PROFILES, ffn_request
 from ttt_ffn.spec import ActivationType, FFNSpec, MoESpec
-from ttt_hw import Array, DType, PlannedMatmul, board_of, plan_reshard
-from ttt_shard_dsl import TILE, memory_config
+from ttt_hw import (
+    Array,
+    DType,
+    HardwareMode,
+    ModuleHardwareConfig,
+    Overrides,
+    Plans,
+    Workload,
+    board_of,
+    default_config,
+    given_or_own,
+    on_mesh,
+    typical,
+)
+from ttt_shard_dsl import TILE
 from ttt_weights import LazyWeight, Source, as_source
 
 
@@ -18,9 +30,9 @@ class SwiGLU:
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; gate, up [intermediate_dim, hidden_dim], down [hidden_dim,
     intermediate_dim], all stored transposed; the columns of a mesh split the intermediate dim and sum their outputs.
-    Prefill keeps activations in DRAM, decode in L1.
-    Errors: SpecError for another activation, biases, no gate or experts,
-    WeightError for a wrong shape, PlacementError if no config fits.
+    `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
+    Errors: SpecError for another activation, biases, no gate or experts, WeightError for a wrong shape, PlacementError if no
+    config fits, or for overrides that are not legal.
     Source: arXiv 2002.05202 eq 6 (SwiGLU with beta 1); LlamaMLP of transformers.
     """
 
@@ -33,6 +45,8 @@ class SwiGLU:
         down: Source | Array,
         device: Any,
         dtype: DType = "bfloat8_b",
+        plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
     ) -> None:
         if isinstance(spec, MoESpec) or not spec.gated or spec.bias:
             raise SpecError(
@@ -44,50 +58,54 @@ class SwiGLU:
             )
         self.spec = spec
         board = board_of(device)
+        chips = self._chips = board.mesh[1]
+        precision: dict[str, DType] = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
+        self._plans = given_or_own(
+            plans,
+            lambda work: ffn_request(spec, work, precision),
+            board,
+            typical=typical(chips=chips),
+            overrides=hw_config_overrides,
+        )
         hidden, inner = spec.hidden_dim, spec.intermediate_dim
-        split = f"n|{TILE * board.mesh[1]}@cols"  # each chip has whole tiles of the inner dim
 
-        def transposed(weight: Source | Array, name: str, rows: int, columns: int, placement: str) -> LazyWeight:
+        def transposed(weight: Source | Array, role: str, rows: int, columns: int, *, split: int) -> LazyWeight:
+            name = f"{role}_weight"
             return LazyWeight(
-                [as_source(weight, shape=(rows, columns), name=name)],
+                [as_source(weight, shape=(rows, columns), name=f"the {role} weight")],
                 lambda w: w.T.reshape(1, 1, columns, rows),
                 shape=(1, 1, columns, rows),
-                dtype=dtype,
+                dtype=self._plans.dtypes[name],
                 device=device,
-                placement=placement,
+                # each chip has whole tiles of the inner dim
+                placement=on_mesh(self._plans.stored[name], dim=split, multiple=TILE * chips),
             )
 
-        self.gate = transposed(gate, "the gate weight", inner, hidden, f"1 1 d {split} in dram")
-        self.up = transposed(up, "the up weight", inner, hidden, f"1 1 d {split} in dram")
-        self.down = transposed(down, "the down weight", hidden, inner, f"1 1 {split} d in dram")
-        width = self.gate.placement.chip_shape[-1]
-        self._widen = PlannedMatmul(name="gate_up_matmul", k=hidden, n=width, weight_dtype=dtype, chip=board.chip)
-        self._narrow = PlannedMatmul(name="down_matmul", k=width, n=hidden, weight_dtype=dtype, chip=board.chip)
-        self._sum = plan_reshard("1 1 s d +cols -> 1 1 s d", board, shape=(1, 1, 32, hidden))
-        self._prefill_memory = memory_config("1 1 s d in dram", shape=(1, 1, 32, hidden), device=board)
-        self._decode_memory = memory_config("1 1 b d in l1", shape=(1, 1, 32, hidden), device=board)
+        self.gate = transposed(gate, "gate", inner, hidden, split=3)
+        self.up = transposed(up, "up", inner, hidden, split=3)
+        self.down = transposed(down, "down", hidden, inner, split=2)
+
+    @classmethod
+    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
+        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
+        return default_config(PROFILES, device_type, mode)
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         return (self.gate, self.up, self.down)
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, self._prefill_memory)
+        rows = x.shape[-2]
+        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows, chips=self._chips))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, self._decode_memory)
+        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0, chips=self._chips))
 
-    def _forward(self, x: Tensor, memory: Any) -> Tensor:
-        rows = x.shape[-2]
-        widen, narrow = self._widen.for_rows(rows), self._narrow.for_rows(rows)
-        kernel = self._widen.kernel
-        gate = ttnn.linear(
-            x, self.gate.tensor, program_config=widen, compute_kernel_config=kernel, memory_config=memory
-        )
-        up = ttnn.linear(x, self.up.tensor, program_config=widen, compute_kernel_config=kernel, memory_config=memory)
-        gated = ttnn.mul(gate, up, input_tensor_a_activations=[ttnn.UnaryOpType.SILU], memory_config=memory)
-        y = ttnn.linear(
-            gated, self.down.tensor, program_config=narrow, compute_kernel_config=kernel, memory_config=memory
-        )
-        summed: Tensor = self._sum(y)
+    def _forward(self, x: Tensor, work: Workload) -> Tensor:
+        ops = self._plans(work)
+        gate = ops["gate_matmul"](x, self.gate.tensor)  # [1, 1, rows, inner / chips]
+        up = ops["up_matmul"](x, self.up.tensor)
+        gated = ops["gate"](gate, up)  # silu(gate) ⊙ up
+        y = ops["down_matmul"](gated, self.down.tensor)  # [1, 1, rows, D]
+        summed: Tensor = ops.optional("all_reduce")(y)
         return summed

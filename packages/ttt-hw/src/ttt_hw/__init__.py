@@ -9,7 +9,13 @@ from ttt_hw.attention import (
     plan_decode_attention as plan_decode_attention,
     plan_prefill_attention as plan_prefill_attention,
 )
-from ttt_hw.bound import BlockPlans as BlockPlans, BoundOp as BoundOp, BoundPlan as BoundPlan, Plans as Plans
+from ttt_hw.block_plans import (
+    BlockPlans as BlockPlans,
+    Plans as Plans,
+    given_or_own as given_or_own,
+    typical as typical,
+)
+from ttt_hw.bound import BoundOp as BoundOp, BoundPlan as BoundPlan, Operations as Operations
 from ttt_hw.catalogue import (
     BOARDS as BOARDS,
     Board as Board,
@@ -122,6 +128,7 @@ __all__ = [
     "ModuleHardwareConfig",
     "OpRequest",
     "OperationRecord",
+    "Operations",
     "OutOfMemory",
     "Overrides",
     "Pattern",
@@ -149,6 +156,7 @@ __all__ = [
     "estimate",
     "first_problem",
     "forget_source",
+    "given_or_own",
     "interfaces",
     "interleaved",
     "issue_plan",
@@ -172,6 +180,7 @@ __all__ = [
     "source_of",
     "to_host_tensor",
     "translate",
+    "typical",
     "upload",
     "verify",
 ]

@@ -1,162 +1,201 @@
-"""A plan as a forward uses it: for each operation the keyword arguments, and what brings its inputs to where it reads them."""
+"""A plan as a forward uses it: each operation a call that moves, issues and frees as it was planned.
+
+ops = plans(work)
+gate = ops["gate_matmul"](x, weight)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
+from typing import Any, TypeAlias
 
-from ttt_core import Mode
-from ttt_hw.joint import Case, interfaces, lasting, plan_together
-from ttt_hw.layouts import placed
-from ttt_hw.overrides import Overrides
-from ttt_hw.plan import BlockPlan, PlannedMove, PlannedOp
-from ttt_hw.records import Board
-from ttt_hw.requests import BlockRequest, TensorType, Workload
+from ttt_core import PlacementError
+from ttt_hw.patterns.reshard import Reshard
+from ttt_hw.plan import BlockPlan, PlannedOp
+from ttt_hw.requests import OpRequest
 
-Read: TypeAlias = "Callable[[Any], Any]"
+Moved: TypeAlias = "dict[str, Any]"
+"""Of one forward: the tensors that have been moved, by name, where they lie now."""
 
 
-class BoundOp:
-    """One planned operation, ready to be called: `ttnn.linear(op.read(x), weight, **op.options)`.
+class BoundInput:
+    """An input of an operation: what brings it to where the operation reads it, and whether anything reads it afterwards.
 
-    `options` are the keyword arguments of the ttnn operation that the pattern chose. `read` brings the input of that
-    position to the layout that the pattern reads; where it lies there already, it is the tensor itself. `memory_config` is
-    where the result lies.
+    `moves`: it is moved now, whatever was moved before; else a copy moved before is read. `replaces`: it is freed where it
+    was. `last`: nothing reads it any more; `last_here`: nothing reads the moved copy any more.
     """
 
-    __slots__ = ("_reads", "memory_config", "name", "options")
-
-    def __init__(self, op: PlannedOp, plan: BlockPlan) -> None:
-        self.name = op.request.name
-        self.options: Mapping[str, Any] = op.pattern.to_ttnn(op.request, plan.board)
-        types = plan.block.types
-        reads: list[Read] = [_as_it_is] * len(op.request.inputs)
-        for move in op.moves:
-            reads[move.position] = _mover(move, types[move.tensor], plan.board)
-        self._reads = tuple(reads)
-        made = [
-            placed(text, types[name], plan.board) for name, text in zip(op.request.results, op.results, strict=True)
-        ]
-        self.memory_config = made[0].to_memory_config() if made else None
-
-    def read(self, tensor: Any, position: int = 0) -> Any:
-        return self._reads[position](tensor)
-
-
-class BoundPlan:
-    """The operations of one block for one workload, by name; `finish` brings its result to where the caller wants it."""
-
-    __slots__ = ("_ops", "finish")
-
-    def __init__(self, plan: BlockPlan, part: str = "") -> None:
-        prefix = f"{part}." if part else ""
-        self._ops = {
-            op.request.name.removeprefix(prefix): BoundOp(op, plan)
-            for op in plan.ops
-            if op.request.name.startswith(prefix)
-        }
-        self.finish: Read = _as_it_is
-        if not part and plan.exits:
-            move = plan.exits[0]
-            self.finish = _mover(move, plan.block.types[move.tensor], plan.board)
-
-    def __getitem__(self, name: str) -> BoundOp:
-        return self._ops[name]
-
-
-class Plans(Protocol):
-    """What a block needs of its plans: where its stored tensors lie, by their names, and its operations for a workload."""
-
-    @property
-    def stored(self) -> Mapping[str, str]: ...
-    def __call__(self, work: Workload, /) -> BoundPlan: ...
-
-
-class BlockPlans:
-    """The plans of a block for whatever workload comes, with each stored tensor in one place for all of them.
-
-    `requests` gives the block's operations for a workload. Where stored tensors lie is decided by the workloads of `typical`,
-    each with how often a run goes through it; others are planned when they come, and kept. `hidden` has the layouts in which
-    activations enter and leave, by mode; a mode that is not there has them interleaved, in L1 in decode and in DRAM in prefill,
-    or with `free` where the planner likes them best.
-
-    Errors: PlacementError where a workload has no legal plan.
-    """
+    __slots__ = ("_bring", "_last", "_last_here", "_moves", "_replaces", "name")
 
     def __init__(
         self,
-        requests: Callable[[Workload], BlockRequest],
-        board: Board,
+        name: str,
+        bring: Callable[[Any], Any] | None,
         *,
-        typical: Iterable[tuple[Workload, float]],
-        overrides: Overrides | None = None,
-        hidden: Mapping[Mode, tuple[str, str]] | None = None,
-        free: bool = False,
+        moves: bool,
+        replaces: bool,
+        last: bool,
+        last_here: bool,
     ) -> None:
-        self._requests = requests
-        self._board = board
-        self._overrides = overrides
-        self._plans: dict[Workload, BlockPlan] = {}
-        self._bound: dict[tuple[Workload, str], BoundPlan] = {}
-        self.hidden: dict[Mode, tuple[str, str]] = dict(hidden or {})
-        works = list(typical)
-        cases = []
-        for work, weight in works:
-            block = requests(work)
-            ways = interfaces(block, board) if free and work.mode not in self.hidden else self._ends(work.mode)
-            cases.append(Case(block=block, weight=weight, interfaces=ways))
-        self.stored: dict[str, str] = {}
-        for (work, _), plan in zip(works, plan_together(cases, board, overrides=overrides), strict=True):
-            self._plans[work] = plan
-            self.stored.update(lasting(plan))
-            if free:
-                entered = next(text for name, text in plan.inputs.items() if name in dict(plan.block.inputs))
-                self.hidden.setdefault(work.mode, (entered, next(iter(plan.outputs.values()))))
+        self.name = name
+        self._bring = bring
+        self._moves = moves
+        self._replaces = replaces
+        self._last = last
+        self._last_here = last_here
 
-    def _ends(self, mode: Mode) -> tuple[tuple[str, str], ...]:
-        return (self.hidden[mode],) if mode in self.hidden else ()
+    def read(self, tensor: Any, moved: Moved) -> Any:
+        if self._bring is None:
+            return tensor
+        held = moved.get(self.name)
+        if held is not None and not self._moves:
+            return held
+        source = tensor if held is None else held
+        target = moved[self.name] = self._bring(source)
+        if self._replaces:
+            free(source)
+        return target
 
-    def plan(self, work: Workload) -> BlockPlan:
-        found = self._plans.get(work)
-        if found is None:
-            case = Case(block=self._requests(work), interfaces=self._ends(work.mode))
-            (found,) = plan_together([case], self._board, overrides=self._overrides, stored=self.stored)
-            self._plans[work] = found
-        return found
-
-    def __call__(self, work: Workload, part: str = "") -> BoundPlan:
-        key = work, part
-        found = self._bound.get(key)
-        if found is None:
-            found = self._bound[key] = BoundPlan(self.plan(work), part)
-        return found
-
-    def part(self, name: str) -> Plans:
-        """The plans of one part of the block, whose operations are called `name.…` in the whole."""
-        return _Part(self, name)
+    def release(self, tensor: Any, moved: Moved) -> None:
+        if self._last_here and (held := moved.pop(self.name, None)) is not None:
+            free(held)
+        if self._last:
+            free(tensor)
 
 
-class _Part:
-    def __init__(self, whole: BlockPlans, name: str) -> None:
-        self._whole = whole
-        self._name = name
-        prefix = f"{name}."
-        shared = {stored: text for stored, text in whole.stored.items() if "." not in stored}
-        own = {stored.removeprefix(prefix): text for stored, text in whole.stored.items() if stored.startswith(prefix)}
-        self.stored: Mapping[str, str] = {**shared, **own}
+class BoundOp:
+    """One planned operation. `options` are the keyword arguments of the ttnn operation that the pattern chose."""
 
-    def __call__(self, work: Workload, /) -> BoundPlan:
-        return self._whole(work, self._name)
+    __slots__ = ("_exit", "_inputs", "_issue", "name", "options", "pattern", "request")
+
+    def __init__(
+        self, op: PlannedOp, plan: BlockPlan, inputs: tuple[BoundInput, ...], exit_: Callable[[Any], Any] | None
+    ) -> None:
+        self.name = op.request.name
+        self.request: OpRequest = op.request
+        self.pattern = op.pattern
+        options = op.pattern.to_ttnn(op.request, plan.board)
+        self.options: Mapping[str, Any] = options
+        ready = copy(op.pattern)  # ttnn's objects are made once, not for each forward
+        object.__setattr__(ready, "to_ttnn", lambda request, board: options)
+        self._issue = partial(ready.issue, op.request, plan.board)
+        self._inputs = inputs
+        self._exit = exit_
+
+    def __call__(self, moved: Moved, *given: Any) -> Any:
+        """The result; `given` are the inputs and what else the pattern takes. None stands for an input that there is not."""
+        inputs = self._inputs
+        tensors = [each.read(tensor, moved) for each, tensor in zip(inputs, given, strict=False)]
+        tensors += [other for other in given[len(inputs) :] if other is not None]
+        result = self._issue(tensors)
+        del tensors
+        for each, tensor in zip(inputs, given, strict=False):
+            each.release(tensor, moved)
+        if self._exit is None:
+            return result
+        left = self._exit(result)
+        free(result)
+        return left
 
 
-def _mover(move: PlannedMove, type_: TensorType, board: Board) -> Read:
-    reshard = move.reshard
+class Operations:
+    """The operations of one forward, by name."""
 
-    def moved(tensor: Any) -> Any:
-        return reshard.issue(type_, board, tensor)
+    __slots__ = ("_moved", "_ops")
 
-    return moved
+    def __init__(self, ops: Mapping[str, BoundOp]) -> None:
+        self._ops = ops
+        self._moved: Moved = {}
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        """Call it with its inputs in their order. What it moves lies there for the forward's later operations, and what
+        nothing reads any more is freed, as planned."""
+        return partial(self._ops[name], self._moved)
+
+    def optional(self, name: str) -> Callable[..., Any]:
+        """The operation of that name; where the list has none, its first input as it is."""
+        op = self._ops.get(name)
+        return _first if op is None else partial(op, self._moved)
 
 
-def _as_it_is(tensor: Any) -> Any:
+class BoundPlan:
+    """A plan's operations by name, or those of one part of it; `start` begins a forward."""
+
+    __slots__ = ("ops",)
+
+    def __init__(self, plan: BlockPlan, part: str = "") -> None:
+        prefix = f"{part}." if part else ""
+        bound = _bind(plan)
+        self.ops: Mapping[str, BoundOp] = {
+            name.removeprefix(prefix): op for name, op in bound.items() if name.startswith(prefix)
+        }
+
+    def __getitem__(self, name: str) -> BoundOp:
+        """Errors: PlacementError with the names that there are."""
+        if name not in self.ops:
+            raise PlacementError(f"the plan has no operation {name!r}; it has {', '.join(self.ops)}.")
+        return self.ops[name]
+
+    def start(self) -> Operations:
+        return Operations(self.ops)
+
+
+def _bind(plan: BlockPlan) -> dict[str, BoundOp]:
+    types = plan.block.types
+    kept = {*plan.block.outputs, *types} - {name for op in plan.ops for name in op.request.results}
+    kept |= set(plan.block.outputs)  # and what the caller or the block has
+    last: dict[str, str] = {}
+    last_here: dict[tuple[str, str], str] = {}
+    for op in plan.ops:
+        for name in op.request.inputs:
+            last[name] = last_here[name, _part(op)] = op.request.name
+    exits = {move.tensor: move.reshard for move in plan.exits}
+    if read_after := [name for name in exits if name in last]:
+        raise PlacementError(
+            f"{', '.join(read_after)} leaves the block and is read in it, in different places: a forward would have it in one. "
+            "Let it leave where it is made."
+        )
+
+    def mover(name: str, reshard: Reshard) -> Callable[[Any], Any]:
+        return partial(reshard.issue, types[name], plan.board)
+
+    at: dict[tuple[str, str], Reshard] = {}  # the move that a part made of a tensor
+    bound = {}
+    for op in plan.ops:
+        part, here = _part(op), op.request.name
+        planned = {move.position: move for move in op.moves}
+        inputs = []
+        for position, name in enumerate(op.request.inputs):
+            move = planned.get(position)
+            if move is not None:
+                at[name, part] = move.reshard
+            reshard = at.get((name, part))
+            inputs.append(
+                BoundInput(
+                    name,
+                    None if reshard is None else mover(name, reshard),
+                    moves=move is not None,
+                    replaces=move is not None and move.replaces,
+                    last=name not in kept and last[name] == here,
+                    last_here=last_here[name, part] == here,
+                )
+            )
+        left = next((name for name in op.request.results if name in exits), None)
+        exit_ = None if left is None else mover(left, exits[left])
+        bound[here] = BoundOp(op, plan, tuple(inputs), exit_)
+    return bound
+
+
+def _part(op: PlannedOp) -> str:
+    return op.request.name.rpartition(".")[0]
+
+
+def free(tensor: Any) -> None:
+    """Gives back a tensor's memory, whoever still holds the tensor; a view of it keeps the memory."""
+    tensor.deallocate(False)
+
+
+def _first(tensor: Any, *_: Any) -> Any:
     return tensor

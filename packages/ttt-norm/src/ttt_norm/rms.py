@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import ttnn
-
 from ttt_core import SpecError, Tensor
-from ttt_hw import Array, ComputeKernel, board_of
+from ttt_hw import Array, Overrides, Plans, Workload, board_of, given_or_own, typical
+from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
-from ttt_shard_dsl import memory_config
 from ttt_weights import LazyWeight, Source, as_source
 
 
@@ -17,51 +15,57 @@ class RMSNorm:
     """y = x / sqrt(mean(x²) + eps) · weight, over the last dim.
 
     Shapes: x [1, 1, rows, dim] → the same; weight [dim].
-    Prefill keeps activations in DRAM, decode in L1.
-    Errors: SpecError for a bias, an offset or another kind, WeightError if the weight's shape is not [dim].
+    `plans` of a larger block; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
+    Errors: SpecError for a bias, an offset or another kind, WeightError if the weight's shape is not [dim], PlacementError
+    for overrides that are not legal.
     Source: arXiv 1910.07467 eq 4; LlamaRMSNorm of transformers.
     """
 
-    def __init__(self, spec: NormSpec, weight: Source | Array, *, device: Any) -> None:
+    def __init__(
+        self,
+        spec: NormSpec,
+        weight: Source | Array,
+        *,
+        device: Any,
+        plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
+    ) -> None:
         if spec.kind is not NormType.RMS or spec.offset or not spec.weight or spec.bias:
             raise SpecError(
                 f"RMSNorm multiplies by its weight and adds nothing, the spec says {spec}. Use a block that computes it."
             )
         self.spec = spec
         board = board_of(device)
+        self._chips = board.mesh[1]
+        self._plans = given_or_own(
+            plans,
+            lambda work: norm_request(spec, work),
+            board,
+            typical=typical(chips=self._chips),
+            overrides=hw_config_overrides,
+        )
         shape = (1, 1, 1, spec.dim)
         self.weight = LazyWeight(
             [as_source(weight, shape=(spec.dim,), name="the norm's weight")],
             lambda w: w.reshape(shape),
             shape=shape,
-            dtype="bfloat16",
+            dtype=self._plans.dtypes["weight"],
             device=device,
-            placement="1 1 1 d in dram",
+            placement=self._plans.stored["weight"],
         )
-        self._kernel = ComputeKernel(fidelity="hifi4").to_ttnn()
-        self._prefill_memory = memory_config("1 1 s d in dram", shape=(1, 1, 32, spec.dim), device=board)
-        self._decode_memory = memory_config("1 1 b d in l1", shape=(1, 1, 32, spec.dim), device=board)
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         return (self.weight,)
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        y: Tensor = ttnn.rms_norm(
-            x,
-            epsilon=self.spec.eps,
-            weight=self.weight.tensor,
-            memory_config=self._prefill_memory,
-            compute_kernel_config=self._kernel,
-        )
-        return y
+        rows = x.shape[-2]
+        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows, chips=self._chips))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        y: Tensor = ttnn.rms_norm(
-            x,
-            epsilon=self.spec.eps,
-            weight=self.weight.tensor,
-            memory_config=self._decode_memory,
-            compute_kernel_config=self._kernel,
-        )
+        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0, chips=self._chips))
+
+    def _forward(self, x: Tensor, work: Workload) -> Tensor:
+        ops = self._plans(work)
+        y: Tensor = ops["norm"](x, self.weight.tensor)
         return y

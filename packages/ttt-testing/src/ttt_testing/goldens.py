@@ -132,6 +132,23 @@ def typecast(
     return integers.to(torch.int64)
 
 
+def minimal_matmul(
+    input_tensor: torch.Tensor, weight_tensor: torch.Tensor, bias_tensor: torch.Tensor | None = None,
+    fused_activation: Any = None, config: Any = None,
+) -> torch.Tensor:  # fmt: skip
+    """activation(input_tensor @ weight_tensor + bias_tensor); `config` says how.
+
+    Stands for ttnn.experimental.minimal_matmul (kernels of experimental/minimal_matmul).
+    """
+    product = input_tensor @ weight_tensor
+    if bias_tensor is not None:
+        product = product + bias_tensor
+    if fused_activation is None:
+        return product
+    activated: torch.Tensor = ttnn.get_golden_function(ttnn.unary_chain)(product, [fused_activation])
+    return activated
+
+
 def empty(shape: Any, *_: Any, device: Any = None, layout: Any = None) -> torch.Tensor:
     """ttnn.empty: whatever the memory held, shown as NaN so that a read of it is seen."""
     return torch.full(tuple(shape), torch.nan)
@@ -145,6 +162,7 @@ MISSING: dict[Any, Golden] = {
     _E.nlp_concat_heads_decode: nlp_concat_heads_decode,
     _E.rotary_embedding_hf: rotary_embedding_hf,
     _E.paged_update_cache: paged_update_cache,
+    _E.minimal_matmul: minimal_matmul,
     ttnn.empty: empty,
 }
 # ttnn has goldens for these, but they round where the shadow wants float32, or know only part of the arguments.

@@ -20,7 +20,7 @@ POSITIONS_BYTES = 4096  # that paged_update_cache sets aside, however many users
 class CacheFill(Pattern[CacheFillRequest]):
     """A prompt's rows copied tile by tile into one user's slot, heads × tiles of rows dealt over all cores.
 
-    Source: ttnn.fill_cache. The planner's stand-in for the user is the first.
+    Source: ttnn.fill_cache. The user may follow the tensors; without, it is the first.
     """
 
     serves: ClassVar = (CacheFillRequest,)
@@ -64,8 +64,8 @@ class CacheFill(Pattern[CacheFillRequest]):
     def issue(self, request: CacheFillRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        cache, x = tensors
-        return ttnn.fill_cache(cache, x, 0)
+        cache, x, *user = tensors
+        return ttnn.fill_cache(cache, x, *(user or (0,)))
 
 
 @dataclass(frozen=True, kw_only=True)

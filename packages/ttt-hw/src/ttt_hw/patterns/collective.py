@@ -57,8 +57,6 @@ class Collective(Pattern[CollectiveRequest]):
             yield f"num_links={self.num_links} must be at least 1 and at most the {board.links} links of {board.name}"
         if self.topology == "ring" and board.topology != "ring":
             yield f"topology=ring needs an axis whose ends are cabled, but a {board.mesh[0]}×{board.mesh[1]} mesh is none"
-        if request.shape[3] % TILE:  # ttnn goes through row-major, in programs of other sizes
-            yield f"the last dim, {request.shape[3]}, must be whole tiles of {TILE}"
         yield from self._shape_problems(request)
 
     @abstractmethod
@@ -107,6 +105,7 @@ class AllGather(Collective):
     kind = "all_gather"
 
     def _shape_problems(self, request: CollectiveRequest) -> Iterator[str]:
+        yield from _broken_tiles(request)
         if request.dim == 2 and request.shape[2] % TILE:
             yield f"dim 2, {request.shape[2]}, must be whole tiles of {TILE} to be joined"
 
@@ -131,6 +130,7 @@ class ReduceScatter(Collective):
     kind = "reduce_scatter"
 
     def _shape_problems(self, request: CollectiveRequest) -> Iterator[str]:
+        yield from _broken_tiles(request)
         if not _splits(request, request.dim):
             yield (
                 f"dim {request.dim}, {request.shape[request.dim]}, must be a multiple of {request.chips} chips × "
@@ -178,6 +178,11 @@ class AllReduce(Collective):
 
         (x,) = tensors
         return ttnn.all_reduce(x, **self.to_ttnn(request, board))
+
+
+def _broken_tiles(request: CollectiveRequest) -> Iterator[str]:
+    if request.shape[3] % TILE:  # ttnn goes through row-major, in programs of other sizes
+        yield f"the last dim, {request.shape[3]}, must be whole tiles of {TILE}"
 
 
 def gather_buffers(dtype: str, board: Board) -> int:

@@ -20,8 +20,8 @@ DOUBLE_BUFFERED = 64  # tiles of a row up to which ttnn has two of them at a tim
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Pattern[EmbeddingRequest]):
-    """Whole tiles of rows are turned into tiles as they are read; fewer rows than a tile are read first and padded by a second
-    program. The result interleaved in `memory`."""
+    """Whole tiles of rows are turned into tiles as they are read; fewer rows than a tile, or rows that are no whole tiles long,
+    are read first and padded by a second program. The result interleaved in `memory`."""
 
     serves: ClassVar[tuple[type[OpRequest], ...]] = (EmbeddingRequest,)
     memory: Literal["dram", "l1"] = "dram"
@@ -43,8 +43,6 @@ class Embedding(Pattern[EmbeddingRequest]):
                 f"{request.rows} indices are neither fewer than a tile nor whole tiles; pad them to "
                 f"{-(-request.rows // TILE) * TILE}"
             )
-        if request.dim % TILE:
-            yield f"rows of {request.dim} values are no whole tiles; pad the table to {-(-request.dim // TILE) * TILE}"
         for name, text, (layout,) in zip(("ids", "table"), reads, self.accepts(request, board), strict=True):
             if text != layout:
                 yield f"{name} lie in {text!r}; they must lie in {layout!r}"
@@ -52,8 +50,8 @@ class Embedding(Pattern[EmbeddingRequest]):
     def circular_buffers(self, request: EmbeddingRequest, board: Board, reads: Sequence[str]) -> int:
         """A row of tiles before and one after it is turned into tiles, each twice if it is short; of a row that L1 cannot hold
         like that, equal pieces."""
-        width = request.dim // TILE
-        if request.rows % TILE:
+        width = -(-request.dim // TILE)
+        if _broken(request):
             return max(tilize_buffers(width, board), 2 * request.dim)
         both = 2 * tile_bytes("bfloat16")
         if width > DOUBLE_BUFFERED and width * both <= board.l1_bytes_per_core:  # of all L1, free or not
@@ -61,14 +59,14 @@ class Embedding(Pattern[EmbeddingRequest]):
         return 2 * both * max(piece for piece in range(1, DOUBLE_BUFFERED + 1) if width % piece == 0)
 
     def cores(self, request: EmbeddingRequest, board: Board) -> int:
-        return spread(request.rows if request.rows % TILE else request.rows // TILE, board)
+        return spread(request.rows if _broken(request) else request.rows // TILE, board)
 
     def work(self, request: EmbeddingRequest, board: Board, reads: Sequence[str]) -> Work:
         count, bytes_ = pages(request.results[request.name])
         cores = self.cores(request, board)
         rows = request.rows * request.dim * 2
         in_dram = self.memory == "dram"
-        padded = bool(request.rows % TILE)
+        padded = _broken(request)
         return Work(
             vector_bytes=count * bytes_ / cores,
             dram_bytes=rows + (count * bytes_ + (2 * rows if padded else 0) if in_dram else 0),
@@ -89,3 +87,8 @@ class Embedding(Pattern[EmbeddingRequest]):
 
         ids, table = tensors
         return ttnn.unsqueeze_to_4D(ttnn.embedding(ids, table, **self.to_ttnn(request, board)))
+
+
+def _broken(request: EmbeddingRequest) -> bool:
+    """Whether the rows that are read are no whole tiles."""
+    return request.rows % TILE > 0 or request.dim % TILE > 0

@@ -1,0 +1,176 @@
+"""The plans of a block for whatever workload comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from ttt_core import Mode, PlacementError
+from ttt_hw.bound import BoundPlan, Operations
+from ttt_hw.joint import Case, interfaces, lasting, plan_together
+from ttt_hw.layouts import DRAM, L1
+from ttt_hw.overrides import Overrides
+from ttt_hw.plan import BlockPlan
+from ttt_hw.records import Board
+from ttt_hw.requests import BlockRequest, Workload
+from ttt_hw.transfer import DType
+from ttt_shard_dsl import TILE
+
+T = TypeVar("T")
+USERS, PROMPT = 32, 1024  # of a typical run
+
+
+class Plans(Protocol):
+    """What a block needs of its plans: where its stored tensors lie and their dtypes, by the names of its list, and its
+    operations for a workload.
+
+    A workload of context 0 is one of which only the rows are known: its context is that of the forward that goes on.
+    """
+
+    @property
+    def stored(self) -> Mapping[str, str]: ...
+    @property
+    def dtypes(self) -> Mapping[str, DType]: ...
+    def __call__(self, work: Workload, /) -> Operations: ...
+
+
+def typical(context: int = PROMPT, *, chips: int) -> tuple[tuple[Workload, float], ...]:
+    """A run of 32 users who each have a prompt of 1024 tokens read, if so many there may be, and decode as many."""
+    prompt = min(PROMPT, -(-context // TILE) * TILE)
+    return (
+        (Workload(mode="decode", users=USERS, context=prompt, chips=chips), float(prompt)),
+        (Workload(mode="prefill", tokens=prompt, context=prompt, chips=chips), float(USERS)),
+    )
+
+
+class BlockPlans:
+    """The plans of a block for whatever workload comes, with each stored tensor in one place for all of them.
+
+    `requests` gives the block's operations for a workload. Where stored tensors lie is decided by the workloads of `typical`,
+    each with how often a run goes through it; others are planned when they come, and kept. `hidden` has the layouts in which
+    activations enter and leave, by mode; a mode that is not there has them interleaved, in L1 in decode and in DRAM in prefill,
+    or with `free` where the planner likes them best.
+
+    Errors: PlacementError where a workload has no legal plan, or where overrides give a weight other dtypes in different modes.
+    """
+
+    def __init__(
+        self,
+        requests: Callable[[Workload], BlockRequest],
+        board: Board,
+        *,
+        typical: Iterable[tuple[Workload, float]],
+        overrides: Overrides | None = None,
+        hidden: Mapping[Mode, tuple[str, str]] | None = None,
+        free: bool = False,
+    ) -> None:
+        self._requests = requests
+        self._board = board
+        self._overrides = overrides
+        self._plans: dict[Workload, BlockPlan] = {}
+        self._bound: dict[tuple[Workload, str], BoundPlan] = {}
+        self.hidden: dict[Mode, tuple[str, str]] = dict(hidden or {})
+        works = list(typical)
+        self._context = max(work.context for work, _ in works)
+        self._last: dict[Workload, Workload] = {}
+        cases = []
+        for work, weight in works:
+            block = requests(work)
+            ways = interfaces(block, board) if free and work.mode not in self.hidden else self._ends(work.mode)
+            cases.append(Case(block=block, weight=weight, interfaces=ways))
+        self.stored: dict[str, str] = {}
+        self.dtypes: dict[str, DType] = {}
+        for (work, _), plan in zip(works, plan_together(cases, board, overrides=overrides), strict=True):
+            self._plans[work] = plan
+            self.stored.update(lasting(plan))
+            self._note_dtypes(plan)
+            if free:
+                entered = next(text for name, text in plan.inputs.items() if name in dict(plan.block.inputs))
+                self.hidden.setdefault(work.mode, (entered, next(iter(plan.outputs.values()))))
+
+    def _ends(self, mode: Mode) -> tuple[tuple[str, str], ...]:
+        return (self.hidden[mode],) if mode in self.hidden else ()
+
+    def _note_dtypes(self, plan: BlockPlan) -> None:
+        for stored in plan.block.stored:
+            known = self.dtypes.setdefault(stored.name, stored.type.dtype)
+            if known != stored.type.dtype:
+                raise PlacementError(
+                    f"{stored.name} is stored once, but overrides make it {known} in one mode and {stored.type.dtype} in "
+                    "another. Give its weight_dtype without a mode."
+                )
+
+    def plan(self, work: Workload) -> BlockPlan:
+        found = self._plans.get(work)
+        if found is None:
+            case = Case(block=self._requests(work), interfaces=self._ends(work.mode))
+            (found,) = plan_together([case], self._board, overrides=self._overrides, stored=self.stored)
+            self._note_dtypes(found)
+            self._plans[work] = found
+        return found
+
+    def bound(self, work: Workload, part: str = "") -> BoundPlan:
+        """Its operations, or those of one part of it, ready to be called."""
+        key = work, part
+        found = self._bound.get(key)
+        if found is None:
+            found = self._bound[key] = BoundPlan(self.plan(work), part)
+        return found
+
+    def __call__(self, work: Workload, /, part: str = "") -> Operations:
+        return self.bound(self._complete(work), part).start()
+
+    def _complete(self, work: Workload) -> Workload:
+        """A norm sees rows, and no cache: the part that sees one says the context, before it or in the forward before."""
+        if work.context:
+            self._last[replace(work, context=0)] = work
+            return work
+        return self._last.get(work) or replace(work, context=self._context)
+
+    def part(self, name: str) -> Plans:
+        """The plans of one part of the block, whose operations are called `name.…` in the whole."""
+        return _Part(self, name)
+
+
+class _Part:
+    def __init__(self, whole: BlockPlans, name: str) -> None:
+        self._whole = whole
+        self._name = name
+        self.stored: Mapping[str, str] = _own(whole.stored, name)
+        self.dtypes: Mapping[str, DType] = _own(whole.dtypes, name)
+
+    def __call__(self, work: Workload, /) -> Operations:
+        return self._whole(work, self._name)
+
+
+def _own(stored: Mapping[str, T], part: str) -> dict[str, T]:
+    """What a part has, and what all parts share: tables."""
+    shared = {name: value for name, value in stored.items() if "." not in name}
+    return {
+        **shared,
+        **{name.removeprefix(f"{part}."): value for name, value in stored.items() if name.startswith(f"{part}.")},
+    }
+
+
+def given_or_own(
+    plans: Plans | None,
+    requests: Callable[[Workload], BlockRequest],
+    board: Board,
+    *,
+    typical: Iterable[tuple[Workload, float]],
+    overrides: Overrides | None,
+    hidden: Mapping[Mode, tuple[str, str]] | None = None,
+) -> Plans:
+    """The plans that a block was given; without any its own, entered and left interleaved.
+
+    Errors: PlacementError for overrides beside plans, which were made already; those of BlockPlans.
+    """
+    if plans is None:
+        ends: Mapping[Mode, tuple[str, str]] = hidden or {"decode": (L1, L1), "prefill": (DRAM, DRAM)}
+        return BlockPlans(requests, board, typical=typical, overrides=overrides, hidden=ends)
+    if overrides:
+        raise PlacementError(
+            "hw_config_overrides were given beside plans, which are made already. Give them to whoever made the plans."
+        )
+    return plans
