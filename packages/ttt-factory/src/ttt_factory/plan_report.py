@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ GB = 1e9
 MODES = ("decode", "prefill")
 KINDS = (("weights", "blue"), ("cache", "magenta"), ("tables", "cyan"), ("activations", "yellow"))
 BAR = 60
+PER_PATTERN = 2  # rejected configs that --why shows
+TIE_US = 0.05
+FULL_GRID = 0.9  # of the cores: less, for an operation that computes all the time, wants a reason
 BOUND_COLOURS = {"compute": "green", "dram": "blue", "noc": "cyan", "link": "magenta", "overhead": "yellow"}
 
 
@@ -161,6 +165,8 @@ def print_why(plan: ModelPlan, name: str) -> None:
         console.print(f"  [green]{op.pattern}[/]", soft_wrap=True)
         console.print(f"  reads {', '.join(op.reads)}; makes {', '.join(op.results) or 'nothing new'}", soft_wrap=True)
         console.print(f"  {_terms(op)}", soft_wrap=True)
+        if idle := _idle(op, block):
+            console.print(f"  {idle}", soft_wrap=True)
         for line in _rejected(op, block):
             console.print(f"  {line}", soft_wrap=True)
 
@@ -194,31 +200,57 @@ def _terms(op: PlannedOp) -> str:
 
 
 def _rejected(op: PlannedOp, block: BlockPlan) -> Iterator[str]:
-    """The best other way of each pattern and layout, then the patterns that have none, with the rule they break."""
-    shown: set[object] = {(type(op.pattern), op.reads, op.results)}
-    count = 0
-    for option in legal_options(op.request, block.board):
-        key = (type(option.pattern), option.reads, option.results)
-        if key in shown or count == 5:
+    """The best other ways of each pattern, then the patterns that have none, with the rule they break."""
+    options = legal_options(op.request, block.board)
+    shown: Counter[type] = Counter()
+    for option in options:
+        kind = type(option.pattern)
+        if (option.pattern, option.reads, option.results) == (op.pattern, op.reads, op.results) or shown[
+            kind
+        ] == PER_PATTERN:
             continue
-        shown.add(key)
-        count += 1
-        slower = option.estimate.time_us - op.estimate.time_us
+        shown[kind] += 1
+        slower = option.time_us - op.estimate.time_us
         places = [
             f"{name} lies in {block.stored[name]}, not {text}"
             for name, text in zip(op.request.inputs, option.reads, strict=True)
             if block.stored.get(name, text) != text
         ]
-        why = f"{slower:+,.1f} µs" + ("; " + "; ".join(places) if places else "")
-        if slower <= 0 and not places:
-            why += ", but its neighbours would have to move their tensors, or L1 lacks the room beside them"
+        if places:
+            why = f"{slower:+,.1f} µs, and {'; '.join(places)}"
+        elif slower > TIE_US:
+            why = f"{slower:+,.1f} µs"
+        elif (option.reads, option.results) == (op.reads, op.results):
+            why = f"{slower:+,.1f} µs, and no less L1"
+        else:
+            why = f"{slower:+,.1f} µs, but its neighbours would have to move their tensors, or L1 lacks the room beside them"
         yield f"[dim]not[/] {option.pattern}, reading {', '.join(map(_where, option.reads))}: {why}"
-    legal = {type(option.pattern) for option in legal_options(op.request, block.board)}
+    legal = {type(option.pattern) for option in options}
     for name, kind in PATTERNS.items():
         if isinstance(op.request, kind.serves) and kind not in legal:
             first = next(iter(candidates_of(op.request, block.board, kind)), None)
             problem = "it offers no config" if first is None else first_problem(first, op.request, block.board)
             yield f"[dim]not[/] {name}: {problem}"
+
+
+def _idle(op: PlannedOp, block: BlockPlan) -> str:
+    """What keeps a compute-bound operation from the whole grid; empty where nothing does."""
+    x, y = block.board.grid
+    cores = op.pattern.cores(op.request, block.board)
+    if op.estimate.bound != "compute" or cores >= FULL_GRID * x * y:
+        return ""
+    wider = [
+        option
+        for option in legal_options(op.request, block.board)
+        if option.pattern.cores(op.request, block.board) >= FULL_GRID * x * y
+    ]
+    if not wider:
+        return f"{cores} of {x * y} cores: no config divides its tiles over more"
+    best = min(wider, key=lambda option: option.time_us)
+    return (
+        f"{cores} of {x * y} cores: the best with at least {FULL_GRID:.0%} of them, {best.pattern}, is estimated at "
+        f"{best.time_us:,.1f} µs"
+    )
 
 
 def to_json(plan: ModelPlan) -> dict[str, Any]:

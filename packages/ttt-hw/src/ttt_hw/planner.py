@@ -428,11 +428,11 @@ def first_problem(pattern: Pattern[Any], op: OpRequest, board: Board) -> str | N
             placed(text, type_, board)
         problem = next(iter(pattern.problems(op, board, reads)), None)
         if problem is None:
-            for text, type_ in zip(pattern.results(op, board), op.results.values(), strict=True):
-                placed(text, type_, board)
             taken = pattern.circular_buffers(op, board, reads)
+            for text, type_ in zip(pattern.results(op, board), op.results.values(), strict=True):
+                taken += placed(text, type_, board).bytes_per_core
             if taken > board.l1_bytes_per_core:
-                problem = f"its buffers take {taken:,} of {board.l1_bytes_per_core:,} bytes of L1 a core"
+                problem = f"its buffers and results take {taken:,} of {board.l1_bytes_per_core:,} bytes of L1 a core"
     except LayoutError as error:
         problem = str(error).splitlines()[0]
     return problem
