@@ -166,6 +166,15 @@ def minimal_matmul() -> Iterator[Case]:
     yield (x, w), {"bias_tensor": b, "fused_activation": silu}, torch.nn.functional.silu(product + b)
 
 
+def fast_reduce() -> Iterator[Case]:
+    x = random(3, 4, 40, 32)
+    for dim, rest in ((0, (1, 4)), (1, (3, 1))):
+        expected = torch.zeros(*rest, 64, 32)
+        for part in x.unbind(dim):
+            expected[..., :40, :] += part.unsqueeze(dim)
+        yield (x,), {"dims": [dim]}, expected
+
+
 def empty() -> Iterator[Case]:
     yield ([1, 2, 3], ttnn.bfloat16), {}, torch.tensor([[[math.nan] * 3] * 2])
 
@@ -178,6 +187,7 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "ttnn.experimental.rotary_embedding_hf": rotary,
     "ttnn.experimental.paged_update_cache": update_cache,
     "ttnn.experimental.minimal_matmul": minimal_matmul,
+    "ttnn.experimental.fast_reduce_nc": fast_reduce,
     "ttnn.empty": empty,
     "ttnn.fill_cache": fill_cache,
     "ttnn.reshape": reshape,

@@ -149,6 +149,15 @@ def minimal_matmul(
     return activated
 
 
+def fast_reduce_nc(input: torch.Tensor, *, dims: Any) -> torch.Tensor:
+    """Σ input [N, C, H, W] over dims 0 or 1, which stay with size 1; H and W become those of whole tiles, as the device counts.
+
+    Stands for ttnn.experimental.fast_reduce_nc (kernels of experimental/reduction/fast_reduce_nc).
+    """
+    y = input.sum(tuple(dims), keepdim=True)
+    return torch.nn.functional.pad(y, (0, -y.shape[-1] % ttnn.TILE_SIZE, 0, -y.shape[-2] % ttnn.TILE_SIZE))
+
+
 def empty(shape: Any, *_: Any, device: Any = None, layout: Any = None) -> torch.Tensor:
     """ttnn.empty: whatever the memory held, shown as NaN so that a read of it is seen."""
     return torch.full(tuple(shape), torch.nan)
@@ -164,6 +173,7 @@ MISSING: dict[Any, Golden] = {
     _E.paged_update_cache: paged_update_cache,
     _E.minimal_matmul: minimal_matmul,
     ttnn.empty: empty,
+    _E.fast_reduce_nc: fast_reduce_nc,
 }
 # ttnn has goldens for these, but they round where the shadow wants float32, or know only part of the arguments.
 _INSTEAD: dict[Any, Golden] = {ttnn.fill_cache: fill_cache, ttnn.reshape: reshape, ttnn.typecast: typecast}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any
 
+from ttt_core import Tensor
 from ttt_testing.finding import attributes
 
 _PLAIN = (bool, int, float, str, bytes, type(None), Enum)
@@ -35,11 +37,23 @@ def _of(found: Any, seen: dict[int, tuple[int, Any]]) -> Hashable:
     if hasattr(type(found), "tensor"):  # a Weight
         said = tuple(_of(getattr(found, name, None), seen) for name in ("shape", "dtype", "placement"))
         return kind, said
-    if hasattr(found, "shape") and hasattr(found, "dtype"):  # a tensor, an array
+    if isinstance(found, Tensor) or hasattr(found, "__array__"):
         return kind, tuple(found.shape), str(found.dtype)
+    if is_dataclass(found) and (same := _hashable(found)) is not None:
+        return kind, same
     if callable(found) and hasattr(found, "__qualname__"):
         return found.__module__, found.__qualname__
     if own := attributes(found):
         return kind, tuple((name, _of(value, seen)) for name, value in own.items())
     text = repr(found)
     return kind, "" if " at 0x" in text else text
+
+
+def _hashable(found: Any) -> Hashable | None:
+    """A frozen record, which compares by its values, as it is; None for one that holds a list, say."""
+    try:
+        hash(found)
+    except TypeError:
+        return None
+    known: Hashable = found
+    return known if "__eq__" in vars(type(found)) else None

@@ -98,7 +98,6 @@ class TestSuite:
                         reproduce=reproduce,
                     )
                     items.append(item)
-                    announce(item)
         backend = current_backend(mesh)
         valued = any(VALUES & case.expectations.keys() for case in self.cases)
         self.report = SuiteReport(
@@ -128,9 +127,13 @@ class TestSuite:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self.run().failures:
-            assert self.report is not None
-            raise SuiteFailed(self.report)
+        if kind is not None:
+            return
+        report = self.run()
+        for item in report.items:
+            announce(item)
+        if report.failures:
+            raise SuiteFailed(report)
 
     def _covered(self, report: SuiteReport) -> Coverage:
         failed = {(item.case, item.mode) for item in report.failures}
