@@ -68,6 +68,7 @@ from ttt_hw.planner import (
     legal_options as legal_options,
     plan_block as plan_block,
 )
+from ttt_hw.planning import Planner as Planner
 from ttt_hw.recorder import (
     OperationRecord as OperationRecord,
     Recorder as Recorder,
@@ -135,6 +136,7 @@ __all__ = [
     "PlannedMatmul",
     "PlannedMove",
     "PlannedOp",
+    "Planner",
     "Plans",
     "Recorder",
     "ReduceScatter",

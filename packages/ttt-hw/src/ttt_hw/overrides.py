@@ -1,13 +1,14 @@
 """What a user changes of a plan, operation by operation.
 
-`{"qkv_matmul": {"in0_block_w": 4}}` holds in both modes, `{"decode.qkv_matmul": {...}}` in one. An operation is called by
-its own name or by its name in the whole layer (`attention.qkv_matmul`). A field is one of the pattern (`pattern` chooses it
-by name), or what the operation computes with: `weight_dtype`, `output_dtype`, `fidelity`, `fp32_accumulate`.
+`{"qkv_matmul": {"inner": 4}}` holds in both modes, `{"decode.qkv_matmul": {...}}` in one. An operation is called by its own
+name or by its name in the whole layer (`attention.qkv_matmul`); one that is done in pieces (`scores.0`, `scores.1`) by the
+name of the whole for all of them, or by that of a piece. A field is one of the pattern (`pattern` chooses it by name), or
+what the operation computes with: `weight_dtype`, `output_dtype`, `fidelity`, `fp32_accumulate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -16,7 +17,7 @@ from ttt_core import PlacementError
 from ttt_hw.compute import ComputeKernel, Fidelity, matmul_kernel
 from ttt_hw.patterns import PATTERNS
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.planner import candidates_of, first_problem, legal_options
+from ttt_hw.planner import candidates_of, first_problem, legal_options, why_no_option
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, OpRequest, Stored
 from ttt_hw.transfer import DType
@@ -26,6 +27,30 @@ Overrides = Mapping[str, Mapping[str, Any]]
 MODES = ("prefill", "decode")
 PRECISION = ("weight_dtype", "output_dtype", "fidelity", "fp32_accumulate")
 _NEAREST = 64  # how far a legal number is looked for
+_SHOWN = 4  # legal values of a field that is no number
+_TTNN_NAMES = {
+    "in0_block_w": "inner",
+    "per_core_M": "per_core",
+    "per_core_N": "per_core",
+    "out_block_h": "block",
+    "out_block_w": "block",
+    "out_subblock_h": "subblock",
+    "out_subblock_w": "subblock",
+    "subblock_w": "subblock",
+    "q_chunk_size": "q_chunk",
+    "k_chunk_size": "k_chunk",
+    "compute_with_storage_grid_size": "grid",
+}
+"""What a reader of ttnn's program configs may write, and the field that says it here."""
+
+
+def names_of(operation: str) -> tuple[str, ...]:
+    """What an operation may be called, the longest first: `attention.scores.0` is also `scores.0`, and as a piece of them
+    `attention.scores` and `scores`, but never `0`."""
+    words = operation.split(".")
+    whole = words[:-1] if words[-1].isdigit() and len(words) > 1 else words
+    names = [".".join(each[start:]) for each in (words, whole) for start in range(len(whole))]
+    return tuple(dict.fromkeys(names))
 
 
 def for_mode(overrides: Overrides, block: BlockRequest) -> dict[str, dict[str, Any]]:
@@ -39,11 +64,10 @@ def for_mode(overrides: Overrides, block: BlockRequest) -> dict[str, dict[str, A
         if mode in MODES and mode != block.mode:
             continue
         name = rest if mode in MODES else key
-        matches = [op.name for op in block.ops if op.name == name or op.name.endswith(f".{name}")]
+        matches = [op.name for op in block.ops if name in names_of(op.name)]
         if not matches:
             known = [op.name for op in block.ops]
-            short = {each.rpartition(".")[2]: each for each in known}
-            close = get_close_matches(name, [*known, *short], n=1)
+            close = get_close_matches(name, [each for op in known for each in names_of(op)], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise PlacementError(
                 f"hw_config_overrides names {key!r}, which is no operation of this block in {block.mode}: it has "
@@ -102,16 +126,18 @@ def _precise(op: OpRequest, values: Mapping[str, Any]) -> OpRequest:
     if "fidelity" in values or "fp32_accumulate" in values:
         if "kernel" not in known:
             raise PlacementError(f"{op.name}: its kernel has no fidelity to override.")
-        changed = replace(op, **changes)
-        kernel: ComputeKernel = changed.kernel or matmul_kernel(changed.weight_dtype)
         if values.get("fidelity", "lofi") not in get_args(Fidelity):
             raise PlacementError(
                 f"{op.name}: fidelity={values['fidelity']!r} is unknown; there are {', '.join(get_args(Fidelity))}."
             )
+        if not isinstance(values.get("fp32_accumulate", True), bool):
+            raise PlacementError(f"{op.name}: fp32_accumulate={values['fp32_accumulate']!r} must be true or false.")
+        changed = replace(op, **changes)
+        kernel: ComputeKernel = changed.kernel or matmul_kernel(changed.weight_dtype)
         changes["kernel"] = replace(
             kernel,
             fidelity=values.get("fidelity", kernel.fidelity),
-            fp32_accumulate=bool(values.get("fp32_accumulate", kernel.fp32_accumulate)),
+            fp32_accumulate=values.get("fp32_accumulate", kernel.fp32_accumulate),
         )
     return replace(op, **changes)
 
@@ -127,52 +153,106 @@ def _matching(op: OpRequest, block: BlockRequest, values: Mapping[str, Any], boa
         candidates = [candidate for candidate in candidates if type(candidate) is kinds[name]]
         if not candidates:
             raise PlacementError(f"{where}: {name} has no legal config for {op}. Leave the pattern to the planner.")
+    if not candidates:
+        raise PlacementError(why_no_option(op, board, None))
     legal = [c for c in candidates if first_problem(c, op, board) is None]
     wanted = {name: plain(value) for name, value in values.items() if name != "pattern"}
     if not wanted:
+        if not legal:
+            problem = first_problem(candidates[0], op, board)
+            raise PlacementError(
+                f"{where}: {values['pattern']} cannot run it: {problem}. Leave the pattern to the planner."
+            )
         return tuple(legal)
-    chosen = next((o.pattern for o in legal_options(op, board) if o.pattern in legal), None)
-    base = chosen or (legal or candidates)[0]
-    having = [c for c in candidates if all(hasattr(c, name) for name in wanted)]
+    having = [c for c in candidates if wanted.keys() <= _fields(c)]
     if not having:
-        for name in wanted:
-            if not any(hasattr(c, name) for c in candidates):
-                known = sorted({field.name for c in {type(c): c for c in candidates}.values() for field in fields(c)})
-                raise PlacementError(
-                    f"{where}: there is no field {name!r}; there are pattern, {', '.join((*known, *PRECISION))}."
-                )
-    exact = tuple(c for c in legal if all(getattr(c, name, None) == value for name, value in wanted.items()))
-    if exact:
-        return exact
-    return (_changed(base if base in having else having[0], op, wanted, board, where),)
+        raise PlacementError(f"{where}: {_no_field(wanted, candidates)}")
+    chosen = [o.pattern for o in legal_options(op, board) if o.pattern in having]
+    base = next(iter(chosen or [c for c in legal if c in having] or having))
+    _check_kinds(base, wanted, where)
+    exact = [c for c in legal if c in having and _has(c, wanted)]
+    changed = [replace(c, **wanted) for c in chosen]  # as the planner would have it but for these values
+    found = dict.fromkeys([*exact, *(c for c in changed if first_problem(c, op, board) is None)])
+    if not found:
+        raise PlacementError(f"{where}: {_illegal(base, op, wanted, board)}")
+    return tuple(found)
 
 
-def _changed(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], board: Board, where: str) -> Pattern[Any]:
-    """The planner's own config with the wanted values, if that is legal."""
+def _fields(pattern: Pattern[Any]) -> set[str]:
+    return {field.name for field in fields(pattern)}
+
+
+def _has(pattern: Pattern[Any], wanted: Mapping[str, Any]) -> bool:
+    return all(getattr(pattern, name) == value for name, value in wanted.items())
+
+
+def _no_field(wanted: Mapping[str, Any], candidates: Iterable[Pattern[Any]]) -> str:
+    """Why no pattern can be told what is wanted: a field that none has, or fields of different patterns."""
+    by_pattern = {type(c).__name__: sorted(_fields(c)) for c in candidates}
+    known = sorted({name for names in by_pattern.values() for name in names})
+    for name in wanted:
+        if name not in known:
+            close = [_TTNN_NAMES[name]] if _TTNN_NAMES.get(name) in known else get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            return f"there is no field {name!r}; there are pattern, {', '.join((*known, *PRECISION))}.{hint}"
+    having = "; ".join(f"{pattern} has {', '.join(names)}" for pattern, names in by_pattern.items())
+    return f"no pattern has {' and '.join(wanted)} together: {having}."
+
+
+def _check_kinds(base: Pattern[Any], wanted: Mapping[str, Any], where: str) -> None:
     for name, value in wanted.items():
         current = getattr(base, name)
-        if type(value) is not type(current) and current is not None:
-            raise PlacementError(f"{where}: {name}={value!r} must be of the kind of {current!r}.")
-    changed = replace(base, **wanted)
-    problem = first_problem(changed, op, board)
-    if problem is None:
-        return changed
-    name, value = next(iter(wanted.items()))
-    nearest = _nearest(base, op, wanted, name, value, board)
-    hint = f" Nearest legal {name}: {nearest}." if nearest is not None else " Leave it to the planner."
-    raise PlacementError(f"{where}: {name}={value}: {problem}.{hint}")
+        if current is not None and _kind(value) != _kind(current):
+            raise PlacementError(f"{where}: {name}={_written(value)} must be of the kind of {_written(current)}.")
 
 
-def _nearest(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], name: str, value: Any, board: Board) -> Any:
-    if not isinstance(value, int):
-        legal = {getattr(o.pattern, name, None) for o in legal_options(op, board) if type(o.pattern) is type(base)}
-        close = sorted((each for each in legal if each is not None), key=str)
-        return ", ".join(map(str, close[:4])) or None
-    for distance in range(1, _NEAREST):
-        for nearby in (value - distance, value + distance):
-            if nearby > 0 and first_problem(replace(base, **{**wanted, name: nearby}), op, board) is None:
-                return nearby
-    return getattr(base, name)
+def _illegal(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], board: Board) -> str:
+    """The rule that the planner's own config breaks with the wanted values, and what to take instead."""
+    problem = first_problem(replace(base, **wanted), op, board)
+    name = _culprit(base, op, wanted, board)
+    nearest = _nearest(base, op, wanted, name, board)
+    hint = f" Nearest legal {name}: {nearest}." if nearest else " Leave it to the planner."
+    return f"{name}={_written(wanted[name])}: {problem}.{hint}"
+
+
+def _kind(value: Any) -> object:
+    return tuple(_kind(each) for each in value) if isinstance(value, tuple) else type(value)
+
+
+def _written(value: Any) -> str:
+    """As people write it: a pair is 8x4."""
+    if isinstance(value, tuple) and len(value) == 2:
+        return "x".join(map(str, value))
+    return str(value)
+
+
+def _culprit(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], board: Board) -> str:
+    """The field without which the others would be legal, or that is illegal alone; else the first."""
+    for name in wanted:
+        others = {other: value for other, value in wanted.items() if other != name}
+        if first_problem(replace(base, **others), op, board) is None:
+            return name
+    alone = (name for name in wanted if first_problem(replace(base, **{name: wanted[name]}), op, board))
+    return next(alone, next(iter(wanted)))
+
+
+def _nearest(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], name: str, board: Board) -> str:
+    """Legal values of one field beside the others that are wanted: the nearest number, the nearest few pairs or texts."""
+    value, others = wanted[name], {other: each for other, each in wanted.items() if other != name}
+    offered = [c for c in candidates_of(op, board, type(base)) if _has(c, others)]
+    legal = {getattr(c, name) for c in offered if first_problem(c, op, board) is None} - {None}
+    if isinstance(value, int):
+        for distance in range(1, _NEAREST):
+            for nearby in (value - distance, value + distance):
+                if nearby in legal or (
+                    nearby > 0 and first_problem(replace(base, **{**wanted, name: nearby}), op, board) is None
+                ):
+                    return str(nearby)
+        return str(min(legal, key=lambda each: abs(each - value), default=""))
+    if isinstance(value, tuple):
+        ordered = sorted(legal, key=lambda pair: (sum(abs(a - b) for a, b in zip(pair, value, strict=True)), pair))
+        return _written(ordered[0]) if ordered else ""
+    return ", ".join(sorted(map(str, legal))[:_SHOWN])
 
 
 def plain(value: Any) -> Any:
