@@ -8,11 +8,14 @@ from __future__ import annotations
 import json as json_format
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from ttt_core import SpecError
+
+if TYPE_CHECKING:
+    from ttt_hw import Board
 
 app = App(help="Does a model fit a board, and does ttnn accept every operation? Answered without a card.")
 
@@ -29,6 +32,7 @@ def check(
     context: int = 2048,
     weights: Literal["bf16", "bfp8", "bfp4"] = "bfp8",
     kv: Literal["bf16", "bfp8"] = "bfp8",
+    plan: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Does a model fit a board, and does ttnn accept every operation? Answered without a card.
@@ -54,6 +58,8 @@ def check(
         Precision of the matrices.
     kv
         Precision of the KV cache.
+    plan
+        A file of `ttt plan --save`: check its configs instead, for its own batch, context and prompt.
     json
         Print one JSON document, and nothing else, on stdout.
     """
@@ -68,6 +74,8 @@ def check(
     from ttt_hw import board_as, dtype_of, open_mesh
 
     record = board_as(device, mesh)
+    if plan is not None:
+        return _check_plan(config, plan, device, record, json)
     lengths = _lengths(prefill)
     if not 1 <= batch <= MAX_USERS:
         raise SpecError(f"--batch {batch}; 1 to {MAX_USERS} users can decode together.")
@@ -88,6 +96,26 @@ def check(
         print(json_format.dumps(report.to_json(), indent=2))
     else:
         print_report(report)
+    return 0 if report.legal and report.fits else 1
+
+
+def _check_plan(config: Path, file: Path, device: str, record: Board, json: bool) -> int:
+    from rich.console import Console
+
+    from ttt_factory.huggingface import read_config, read_json, spec_of_config
+    from ttt_factory.plan_check import check_plan, print_verdicts
+    from ttt_factory.plan_file import read_plan
+    from ttt_hw import open_mesh
+
+    found = read_plan(file)
+    spec = spec_of_config(read_json(config) if config.is_file() else read_config(config))
+    stderr = Console(stderr=True)
+    with open_mesh(device, shape=record.mesh, backend="mock") as opened, stderr.status("check the plan"):
+        report = check_plan(found, spec, opened)
+    if json:
+        print(json_format.dumps(report.to_json(), indent=2))
+    else:
+        print_verdicts(report)
     return 0 if report.legal and report.fits else 1
 
 

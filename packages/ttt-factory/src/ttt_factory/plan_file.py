@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from tomlkit.exceptions import TOMLKitError
 from ttt_core import SpecError
 from ttt_factory.plan import ModelPlan, PlanDemand, SectionChoices, plan_model
 from ttt_factory.spec import ModelSpec
-from ttt_hw import Board, DType, HardwareMode, lasting
+from ttt_hw import PATTERNS, Board, DType, HardwareMode, lasting
 
 SCHEMA = 1
 
@@ -141,13 +141,20 @@ def read_plan(path: Path) -> PlanFile:
     )
 
 
+def _whole(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the fields that its file leaves out because they are None."""
+    kind = PATTERNS.get(values.get("pattern", ""))
+    missing = {} if kind is None else {field.name: None for field in fields(kind) if field.name not in values}
+    return {**values, **missing}
+
+
 def _section(path: Path, name: str, section: Any) -> SectionChoices:
     try:
         return SectionChoices(
             stored=dict(section["stored"]),
             hidden={mode: str(section[mode]["hidden"]) for mode in ("decode", "prefill")},
             overrides={
-                f"{mode}.{op}": dict(values)
+                f"{mode}.{op}": _whole(values)
                 for mode in ("decode", "prefill")
                 for op, values in section[mode]["ops"].items()
             },

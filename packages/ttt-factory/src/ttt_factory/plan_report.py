@@ -230,6 +230,7 @@ def _rejected(op: PlannedOp, block: BlockPlan) -> Iterator[str]:
         if isinstance(op.request, kind.serves) and kind not in legal:
             first = next(iter(candidates_of(op.request, block.board, kind)), None)
             problem = "it offers no config" if first is None else first_problem(first, op.request, block.board)
+            problem = problem or "another config that reads and makes the same layouts is faster and takes no more L1"
             yield f"[dim]not[/] {name}: {problem}"
 
 

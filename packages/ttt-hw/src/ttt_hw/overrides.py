@@ -202,7 +202,7 @@ def _no_field(wanted: Mapping[str, Any], candidates: Iterable[Pattern[Any]]) -> 
 def _check_kinds(base: Pattern[Any], wanted: Mapping[str, Any], where: str) -> None:
     for name, value in wanted.items():
         current = getattr(base, name)
-        if current is not None and _kind(value) != _kind(current):
+        if None not in (current, value) and _kind(value) != _kind(current):
             raise PlacementError(f"{where}: {name}={_written(value)} must be of the kind of {_written(current)}.")
 
 

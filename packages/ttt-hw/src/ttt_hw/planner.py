@@ -421,21 +421,33 @@ def candidates_of(op: OpRequest, board: Board, kind: type[Pattern[Any]] | None =
 
 
 def first_problem(pattern: Pattern[Any], op: OpRequest, board: Board) -> str | None:
-    """Why a config cannot run an operation, even with its inputs where it likes them; None if it can."""
+    """Why a config cannot run an operation, wherever its inputs lie; None if it can. The reason is that of where it likes
+    them best.
+    """
     try:
-        reads = [layouts[0] for layouts in pattern.accepts(op, board)]
+        accepted = pattern.accepts(op, board)
+    except LayoutError as error:
+        return str(error).splitlines()[0]
+    problems = (_problem(pattern, op, board, reads) for reads in product(*accepted))
+    first = next(problems)
+    return None if first is None or any(problem is None for problem in problems) else first
+
+
+def _problem(pattern: Pattern[Any], op: OpRequest, board: Board, reads: tuple[str, ...]) -> str | None:
+    try:
         for text, type_ in zip(reads, op.operands, strict=True):
             placed(text, type_, board)
         problem = next(iter(pattern.problems(op, board, reads)), None)
-        if problem is None:
-            taken = pattern.circular_buffers(op, board, reads)
-            for text, type_ in zip(pattern.results(op, board), op.results.values(), strict=True):
-                taken += placed(text, type_, board).bytes_per_core
-            if taken > board.l1_bytes_per_core:
-                problem = f"its buffers and results take {taken:,} of {board.l1_bytes_per_core:,} bytes of L1 a core"
+        if problem is not None:
+            return problem
+        taken = pattern.circular_buffers(op, board, reads)
+        for text, type_ in zip(pattern.results(op, board), op.results.values(), strict=True):
+            taken += placed(text, type_, board).bytes_per_core
     except LayoutError as error:
-        problem = str(error).splitlines()[0]
-    return problem
+        return str(error).splitlines()[0]
+    if taken > board.l1_bytes_per_core:
+        return f"its buffers and results take {taken:,} of {board.l1_bytes_per_core:,} bytes of L1 a core"
+    return None
 
 
 def _ways(pattern: Pattern[Any], op: OpRequest, board: Board) -> Iterable[Option]:
