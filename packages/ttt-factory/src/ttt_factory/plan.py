@@ -146,7 +146,7 @@ class ModelPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SectionChoices:
-    """What is settled of a section: where stored tensors lie, how it hands on the hidden state by mode, its configs."""
+    """What is settled of a section: where stored tensors lie, how the hidden state enters by mode, its configs."""
 
     stored: Mapping[str, str]
     hidden: Mapping[str, str]

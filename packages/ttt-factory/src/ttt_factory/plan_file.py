@@ -81,7 +81,7 @@ def _document(plan: ModelPlan) -> dict[str, Any]:
                 "stored": {name: text for plan_ in section.plans.values() for name, text in lasting(plan_).items()},
                 **{
                     mode: {
-                        "hidden": next(iter(block.outputs.values())),
+                        **({"hidden": block.inputs["x"]} if "x" in block.inputs else {}),
                         "ops": {op.request.name: _plain(op.pattern.to_json()) for op in block.ops},
                     }
                     for mode, block in section.plans.items()
@@ -152,7 +152,9 @@ def _section(path: Path, name: str, section: Any) -> SectionChoices:
     try:
         return SectionChoices(
             stored=dict(section["stored"]),
-            hidden={mode: str(section[mode]["hidden"]) for mode in ("decode", "prefill")},
+            hidden={
+                mode: str(section[mode]["hidden"]) for mode in ("decode", "prefill") if "hidden" in section[mode]
+            },
             overrides={
                 f"{mode}.{op}": _whole(values)
                 for mode in ("decode", "prefill")
