@@ -59,7 +59,7 @@ def operations(work: Workload, head_dim: int, context: int, mesh: Any) -> Operat
     )
     precision: dict[str, Any] = dict.fromkeys(("qkv_weights", "output_weights", "kv_cache"), "bfloat8_b")
     plans = BlockPlans(
-        lambda work: attention_request(spec, work, precision), board_of(mesh), typical=typical(context, chips=1)
+        lambda work: attention_request(spec, work, precision), board_of(mesh), typical=typical(context)
     )
     return plans(work)
 

@@ -27,6 +27,7 @@ WORKS = {
     "prefill 256": Workload(mode="prefill", users=1, tokens=256, context=256),
 }
 VIEWS = {"unsqueeze_to_4D", "reshape"}
+SAME = {"experimental.minimal_matmul": "linear"}  # which of them multiplies is the planner's choice
 RESHARDS = {"interleaved_to_sharded", "sharded_to_interleaved", "to_memory_config"}
 
 Issued = list[tuple[str, list[str]]]
@@ -51,7 +52,9 @@ def issued(name: str, mesh: Any) -> dict[str, Issued]:
             else:
                 model.prefill_forward(np.zeros((1, work.tokens), dtype=np.int64), cache=cache)
         found[title] = [
-            (record.name, list(record.inputs)) for record in recorder.operations if record.name not in VIEWS | RESHARDS
+            (SAME.get(record.name, record.name), list(record.inputs))
+            for record in recorder.operations
+            if record.name not in VIEWS | RESHARDS
         ]
     return found
 

@@ -76,7 +76,7 @@ class GroupedQueryAttention:
             plans,
             lambda work: attention_request(spec, work, precision),
             board,
-            typical=typical(spec.max_context, chips=chips),
+            typical=typical(spec.max_context),
             overrides=hw_config_overrides,
         )
         stored, dtypes = self._plans.stored, self._plans.dtypes
@@ -131,7 +131,7 @@ class GroupedQueryAttention:
     ) -> Tensor:
         _refuse_pages(page_table)
         tokens = x.shape[-2]
-        ops = self._plans(Workload(mode="prefill", tokens=tokens, context=tokens, chips=self._chips))
+        ops = self._plans(Workload(mode="prefill", tokens=tokens, context=tokens))
         qkv = ops["qkv_matmul"](x, self.qkv.tensor, self.bias.tensor)  # [1, 1, S, (H + 2·KV)·hd]
         q, k, v = ops["split_heads"](qkv)  # [1, H, S, hd], 2 × [1, KV, S, hd]
         cos, sin = self.rotary.prefill_tables(ops, positions)
@@ -153,7 +153,7 @@ class GroupedQueryAttention:
     ) -> Tensor:
         _refuse_pages(page_table)
         users, context = x.shape[-2], cache.keys.shape[-2]
-        ops = self._plans(Workload(mode="decode", users=users, context=context, chips=self._chips))
+        ops = self._plans(Workload(mode="decode", users=users, context=context))
         qkv = ops["qkv_matmul"](x, self.qkv.tensor, self.bias.tensor)  # [1, 1, B, (H + 2·KV)·hd]
         q, k, v = ops["split_heads"](qkv)  # [1, B, H, hd], 2 × [1, B, KV, hd]
         cos, sin = self.rotary.decode_tables(ops, positions)

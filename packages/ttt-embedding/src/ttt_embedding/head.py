@@ -52,10 +52,10 @@ class LMHead:
             )
         self.spec = spec
         board = board_of(device)
-        chips = self._chips = board.mesh[1]
+        chips = board.mesh[1]
         precision: dict[str, DType] = {"head_weights": dtype}
-        (decode, often), _ = typical(chips=chips)
-        last = Workload(mode="prefill", tokens=1, context=1, chips=chips)  # of a prompt one token's logits are wanted
+        (decode, often), _ = typical()
+        last = Workload(mode="prefill", tokens=1, context=1)  # of a prompt one token's logits are wanted
         self._plans = given_or_own(
             plans,
             lambda work: head_request(spec, work, precision, rows=work.users if work.mode == "decode" else work.tokens),
@@ -85,10 +85,10 @@ class LMHead:
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
-        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows, chips=self._chips))
+        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0, chips=self._chips))
+        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

@@ -34,12 +34,11 @@ class TokenEmbedding:
             )
         self.spec = spec
         board = board_of(device)
-        self._chips = board.mesh[1]
         self._plans = given_or_own(
             plans,
             lambda work: embedding_request(spec, work),
             board,
-            typical=typical(chips=self._chips),
+            typical=typical(),
             overrides=hw_config_overrides,
         )
         shape = (spec.vocab_size, spec.hidden_dim)
@@ -59,10 +58,10 @@ class TokenEmbedding:
 
     def prefill_forward(self, ids: Tensor, /) -> Tensor:
         rows = ids.shape[-1]
-        return self._forward(ids, Workload(mode="prefill", tokens=rows, context=rows, chips=self._chips))
+        return self._forward(ids, Workload(mode="prefill", tokens=rows, context=rows))
 
     def decode_forward(self, ids: Tensor, /) -> Tensor:
-        return self._forward(ids, Workload(mode="decode", users=ids.shape[-1], context=0, chips=self._chips))
+        return self._forward(ids, Workload(mode="decode", users=ids.shape[-1], context=0))
 
     def _forward(self, ids: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

@@ -12,9 +12,11 @@ from ttt_core import WeightError
 from ttt_embedding import LMHead, TokenEmbedding
 from ttt_factory.families import FAMILIES, WeightNames
 from ttt_factory.huggingface import read_config, spec_of_config
+from ttt_factory.model_plans import plan_blocks
+from ttt_factory.requests import precision_of
 from ttt_factory.spec import ModelSpec
 from ttt_ffn import SwiGLU
-from ttt_hw import DType
+from ttt_hw import DType, Overrides, board_of
 from ttt_norm import RMSNorm
 from ttt_patterns import DecoderLayer, DecoderModel
 from ttt_weights import Checkpoint, NoValues, Source
@@ -36,14 +38,21 @@ class ModelFactory:
         device: Any,
         weight_dtype: DType = "bfloat8_b",
         cache_dtype: DType = "bfloat8_b",
+        hw_config_overrides: Overrides | None = None,
     ) -> DecoderModel:
         """The model of a checkpoint directory; tensors are read when first used.
 
-        Errors: SpecError for the config, WeightError for the files, PlacementError if no op config fits the device.
+        Errors: SpecError for the config, WeightError for the files, PlacementError if no op config fits the device, or for
+        overrides that are not legal.
         """
         spec = spec_of_config(read_config(directory))
         return cls.from_spec(
-            spec, Checkpoint(directory), device=device, weight_dtype=weight_dtype, cache_dtype=cache_dtype
+            spec,
+            Checkpoint(directory),
+            device=device,
+            weight_dtype=weight_dtype,
+            cache_dtype=cache_dtype,
+            hw_config_overrides=hw_config_overrides,
         )
 
     @staticmethod
@@ -54,18 +63,25 @@ class ModelFactory:
         device: Any,
         weight_dtype: DType = "bfloat8_b",
         cache_dtype: DType = "bfloat8_b",
+        hw_config_overrides: Overrides | None = None,
     ) -> DecoderModel:
         """The model of a spec, with weights under the names of its family; without any, for checks of shapes and memory.
 
         `device` may be a ttt_hw.Board: the model then knows its configs and placements, but has nowhere to run.
-        Errors: WeightError for a tensor that is missing, of the wrong shape, or that nothing reads.
+        `hw_config_overrides` change the plans, by operation: {"decode.qkv_matmul": {"in0_block_w": 4}}; see ttt_hw.Overrides.
+        Errors: WeightError for a tensor that is missing, of the wrong shape, or that nothing reads; PlacementError where an
+        operation has no legal config, or for an override that is not legal or names no operation.
         """
         names = FAMILIES[spec.family].names
         used = _UsedWeights(_WithoutValues() if weights is None else weights)
-        embedding = TokenEmbedding(spec.embedding, used[names.embedding], device=device)
+        roles = precision_of(spec, "performance")
+        precision: dict[str, DType] = {**dict.fromkeys(roles, weight_dtype), "kv_cache": cache_dtype}
+        plans = plan_blocks(spec, board_of(device), precision, hw_config_overrides)
+        embedding = TokenEmbedding(spec.embedding, used[names.embedding], device=device, plans=plans.embedding)
         rotaries: dict[Any, Rotary] = {}
         layers = []
         for number, layer in enumerate(spec.layers):
+            layer_plans = plans.layers[layer]
             key = (layer.attention.rope, layer.attention.head_dim, layer.attention.max_context)
             if key not in rotaries:
                 rope, head_dim, context = key
@@ -82,25 +98,38 @@ class ModelFactory:
                 layer.attention,
                 **{name: part[name] for name in ("q", "k", "v", "o", *optional)},
                 device=device,
-                dtype=weight_dtype,
                 cache_dtype=cache_dtype,
                 rotary=rotaries[key],
+                plans=layer_plans.part("attention"),
             )
             ffn = SwiGLU(
-                layer.ffn, **{name: part[name] for name in ("gate", "up", "down")}, device=device, dtype=weight_dtype
+                layer.ffn,
+                **{name: part[name] for name in ("gate", "up", "down")},
+                device=device,
+                plans=layer_plans.part("ffn"),
+            )
+            attention_norm, ffn_norm = (
+                RMSNorm(getattr(layer, name), part[name], device=device, plans=layer_plans.part(name))
+                for name in ("attention_norm", "ffn_norm")
             )
             layers.append(
                 DecoderLayer(
                     attention=attention,
                     ffn=ffn,
-                    attention_norm=RMSNorm(layer.attention_norm, part["attention_norm"], device=device),
-                    ffn_norm=RMSNorm(layer.ffn_norm, part["ffn_norm"], device=device),
+                    attention_norm=attention_norm,
+                    ffn_norm=ffn_norm,
                     residual=layer.residual,
+                    plans=layer_plans,
                 )
             )
-        final_norm = RMSNorm(spec.final_norm, used[names.final_norm], device=device)
+        final_norm = RMSNorm(
+            spec.final_norm, used[names.final_norm], device=device, plans=plans.head.part("final_norm")
+        )
         head = LMHead(
-            spec.head, used[names.embedding if spec.head.tied else names.head], device=device, dtype=weight_dtype
+            spec.head,
+            used[names.embedding if spec.head.tied else names.head],
+            device=device,
+            plans=plans.head.part("head"),
         )
         used.finish(names, tied=spec.head.tied)
         return DecoderModel(

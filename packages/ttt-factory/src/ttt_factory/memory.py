@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ttt_attention import AttentionSpec, cache_placement
 from ttt_core import TttError
@@ -67,10 +68,7 @@ def dram_use(demand: Demand, board: Board, *, activations: int = 0) -> DramUse:
     """
     # Banks without an end, for a tensor that alone is too large has its bytes too.
     endless = replace(board, chip=replace(board.chip, dram_bytes_per_bank=sys.maxsize))
-    model = ModelFactory.from_spec(
-        demand.spec, device=endless, weight_dtype=demand.weight_dtype, cache_dtype=demand.cache_dtype
-    )
-    weights = sum(weight.placement.bytes_per_bank for weight in model.weights if isinstance(weight, LazyWeight))
+    weights = _weight_bytes_per_bank(demand.spec, demand.weight_dtype, demand.cache_dtype, endless)
     cache = sum(2 * placement_of_cache(layer.attention, demand, endless).bytes_per_bank for layer in demand.spec.layers)
     banks = board.dram_banks
     return DramUse(
@@ -79,6 +77,13 @@ def dram_use(demand: Demand, board: Board, *, activations: int = 0) -> DramUse:
         activations=activations,
         capacity=banks * board.dram_bytes_per_bank,
     )
+
+
+@lru_cache(maxsize=64)
+def _weight_bytes_per_bank(spec: ModelSpec, weight_dtype: DType, cache_dtype: DType, board: Board) -> int:
+    """Where the model's plans put its weights; kept, for they take a second to make."""
+    model = ModelFactory.from_spec(spec, device=board, weight_dtype=weight_dtype, cache_dtype=cache_dtype)
+    return sum(weight.placement.bytes_per_bank for weight in model.weights if isinstance(weight, LazyWeight))
 
 
 def remedies(demand: Demand, board: Board, *, activations: int = 0, least_context: int = TILE) -> list[str]:

@@ -18,6 +18,10 @@ _SHORT = {name: short for short, name in SHORT_NAMES.items()}
 CONFIGS = {  # ttnn's program configs by the names of their patterns
     "MatmulMultiCoreReuseMultiCast": "BcastMatmul 2d",
     "MatmulMultiCoreReuseMultiCast1D": "BcastMatmul 1d",
+    "MatmulMultiCoreReuseMultiCastDRAMSharded": "DramShardedMatmul",
+    "MatmulMultiCoreReuse": "BatchedMatmul",
+    "MinimalMatmulConfig": "MinimalMatmul",
+    "LayerNormShardedMultiCore": "ShardedNorm",
     "SDPA": "FlashAttention",
 }
 

@@ -98,17 +98,27 @@ def decoder_layer_request(spec: DecoderLayerSpec, work: Workload, precision: Map
     )
 
 
-def _head(spec: ModelSpec, work: Workload, precision: Mapping[str, DType]) -> BlockRequest:
-    x = TensorType(shape=(1, 1, work.rows, spec.hidden_dim))
-    prefill = work.mode == "prefill"
-    rows = 1 if prefill else work.rows
-    last = MoveRequest(name="last_row", inputs=("x",), op="slice", source=x, rows=(work.tokens - 1, work.tokens))
-    norm = norm_request(spec.final_norm, work, rows=rows).within("final_norm", x="last_row" if prefill else "x")
+def final_request(
+    spec: ModelSpec, work: Workload, precision: Mapping[str, DType], *, rows: int, x: str = "x"
+) -> BlockRequest:
+    """The final norm and the logits of x [1, 1, rows, D]."""
+    norm = norm_request(spec.final_norm, work, rows=rows).within("final_norm", x=x)
     head = head_request(spec.head, work, precision, rows=rows).within("head", x=norm.outputs[0])
     return BlockRequest(
         mode=work.mode,
-        inputs=(("x", x),),
+        inputs=((x, TensorType(shape=(1, 1, rows, spec.hidden_dim))),),
         stored=(*norm.stored, *head.stored),
-        ops=(*([last] if prefill else []), *norm.ops, *head.ops),
+        ops=(*norm.ops, *head.ops),
         outputs=head.outputs,
+    )
+
+
+def _head(spec: ModelSpec, work: Workload, precision: Mapping[str, DType]) -> BlockRequest:
+    if work.mode == "decode":
+        return final_request(spec, work, precision, rows=work.rows)
+    x = TensorType(shape=(1, 1, work.rows, spec.hidden_dim))
+    last = MoveRequest(name="last_row", inputs=("x",), op="slice", source=x, rows=(work.tokens - 1, work.tokens))
+    final = final_request(spec, work, precision, rows=1, x="last_row")
+    return BlockRequest(
+        mode=work.mode, inputs=(("x", x),), stored=final.stored, ops=(last, *final.ops), outputs=final.outputs
     )

@@ -58,13 +58,13 @@ class SwiGLU:
             )
         self.spec = spec
         board = board_of(device)
-        chips = self._chips = board.mesh[1]
+        chips = board.mesh[1]
         precision: dict[str, DType] = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
         self._plans = given_or_own(
             plans,
             lambda work: ffn_request(spec, work, precision),
             board,
-            typical=typical(chips=chips),
+            typical=typical(),
             overrides=hw_config_overrides,
         )
         hidden, inner = spec.hidden_dim, spec.intermediate_dim
@@ -96,10 +96,10 @@ class SwiGLU:
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
-        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows, chips=self._chips))
+        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0, chips=self._chips))
+        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

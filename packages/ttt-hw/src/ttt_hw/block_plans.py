@@ -25,7 +25,7 @@ class Plans(Protocol):
     """What a block needs of its plans: where its stored tensors lie and their dtypes, by the names of its list, and its
     operations for a workload.
 
-    A workload of context 0 is one of which only the rows are known: its context is that of the forward that goes on.
+    Of a workload only the rows must be known: chips are the board's, and context 0 is that of the forward that goes on.
     """
 
     @property
@@ -35,12 +35,12 @@ class Plans(Protocol):
     def __call__(self, work: Workload, /) -> Operations: ...
 
 
-def typical(context: int = PROMPT, *, chips: int) -> tuple[tuple[Workload, float], ...]:
+def typical(context: int = PROMPT) -> tuple[tuple[Workload, float], ...]:
     """A run of 32 users who each have a prompt of 1024 tokens read, if so many there may be, and decode as many."""
     prompt = min(PROMPT, -(-context // TILE) * TILE)
     return (
-        (Workload(mode="decode", users=USERS, context=prompt, chips=chips), float(prompt)),
-        (Workload(mode="prefill", tokens=prompt, context=prompt, chips=chips), float(USERS)),
+        (Workload(mode="decode", users=USERS, context=prompt), float(prompt)),
+        (Workload(mode="prefill", tokens=prompt, context=prompt), float(USERS)),
     )
 
 
@@ -71,7 +71,8 @@ class BlockPlans:
         self._plans: dict[Workload, BlockPlan] = {}
         self._bound: dict[tuple[Workload, str], BoundPlan] = {}
         self.hidden: dict[Mode, tuple[str, str]] = dict(hidden or {})
-        works = list(typical)
+        self._chips = board.mesh[1]
+        works = [(replace(work, chips=self._chips), weight) for work, weight in typical]
         self._context = max(work.context for work, _ in works)
         self._last: dict[Workload, Workload] = {}
         cases = []
@@ -102,6 +103,7 @@ class BlockPlans:
                 )
 
     def plan(self, work: Workload) -> BlockPlan:
+        work = self._complete(work)
         found = self._plans.get(work)
         if found is None:
             case = Case(block=self._requests(work), interfaces=self._ends(work.mode))
@@ -112,17 +114,18 @@ class BlockPlans:
 
     def bound(self, work: Workload, part: str = "") -> BoundPlan:
         """Its operations, or those of one part of it, ready to be called."""
-        key = work, part
+        key = self._complete(work), part
         found = self._bound.get(key)
         if found is None:
-            found = self._bound[key] = BoundPlan(self.plan(work), part)
+            found = self._bound[key] = BoundPlan(self.plan(key[0]), part)
         return found
 
     def __call__(self, work: Workload, /, part: str = "") -> Operations:
-        return self.bound(self._complete(work), part).start()
+        return self.bound(work, part).start()
 
     def _complete(self, work: Workload) -> Workload:
         """A norm sees rows, and no cache: the part that sees one says the context, before it or in the forward before."""
+        work = replace(work, chips=self._chips)
         if work.context:
             self._last[replace(work, context=0)] = work
             return work

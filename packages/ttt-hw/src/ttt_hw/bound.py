@@ -101,11 +101,11 @@ class BoundOp:
 
 
 class Operations:
-    """The operations of one forward, by name."""
+    """The operations of one forward, by name: each is called with what the forward has moved so far, and its inputs."""
 
     __slots__ = ("_moved", "_ops")
 
-    def __init__(self, ops: Mapping[str, BoundOp]) -> None:
+    def __init__(self, ops: Mapping[str, Callable[..., Any]]) -> None:
         self._ops = ops
         self._moved: Moved = {}
 

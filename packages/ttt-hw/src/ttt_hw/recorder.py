@@ -142,7 +142,7 @@ def _record(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], **found: A
     import ttnn
 
     tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, ttnn.Tensor)]
-    program = kwargs.get("program_config")
+    program = kwargs.get("program_config", kwargs.get("config"))
     return OperationRecord(
         name=name.removeprefix("ttnn."),
         inputs=tuple(f"{list(tensor.shape)} {tensor.dtype.name.lower()}" for tensor in tensors),

@@ -36,12 +36,11 @@ class RMSNorm:
             )
         self.spec = spec
         board = board_of(device)
-        self._chips = board.mesh[1]
         self._plans = given_or_own(
             plans,
             lambda work: norm_request(spec, work),
             board,
-            typical=typical(chips=self._chips),
+            typical=typical(),
             overrides=hw_config_overrides,
         )
         shape = (1, 1, 1, spec.dim)
@@ -60,10 +59,10 @@ class RMSNorm:
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
-        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows, chips=self._chips))
+        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0, chips=self._chips))
+        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

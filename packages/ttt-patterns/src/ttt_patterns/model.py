@@ -68,15 +68,12 @@ class DecoderModel:
             raise ShapeError(
                 f"lengths {lengths} for ids [{len(prompts)}, {tokens}]; one length from 1 to {tokens} a prompt."
             )
-        hidden = [
-            self._hidden(prompt, None if cache is None else [layer.for_user(user) for layer in cache])
-            for user, prompt in enumerate(prompts)
-        ]
+        caches = [None if cache is None else [layer.for_user(user) for layer in cache] for user in range(len(prompts))]
+        hidden = (self._hidden(prompt, mine) for prompt, mine in zip(prompts, caches, strict=True))
         if logits == "all":
-            rows = [self.head.prefill_forward(self.final_norm.prefill_forward(h)) for h in hidden]
-            return _concat([_slice_rows(row, 0, tokens) for row in rows], dim=0)
+            return _concat([_slice_rows(self._logits(h), 0, tokens) for h in hidden], dim=0)
         last = [_slice_rows(h, length - 1, length) for h, length in zip(hidden, lengths, strict=True)]
-        return self.head.decode_forward(self.final_norm.decode_forward(_concat(last, dim=2)))
+        return self._logits(_concat(last, dim=2))
 
     def decode_forward(self, ids: Any, /, *, cache: Sequence[KVCache], positions: Any) -> Tensor:
         """ids [B] at positions [B] → logits [1, 1, B, V]; each may be on the host or on the device ([1, B] uint32, [B] int32).
@@ -102,6 +99,10 @@ class DecoderModel:
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             x = layer.prefill_forward(x, cache=layer_cache, positions=positions)
         return x
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """[1, 1, rows, D] of prompts → [1, 1, rows, V]."""
+        return self.head.prefill_forward(self.final_norm.prefill_forward(hidden))
 
     def _prompts(self, ids: Any) -> tuple[list[Tensor], int]:
         """Each prompt's ids [1, S padded] on the device, and S."""
