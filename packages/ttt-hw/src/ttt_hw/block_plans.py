@@ -52,7 +52,7 @@ class BlockPlans:
     activations enter and leave, by mode; a mode that is not there has them interleaved, in L1 in decode and in DRAM in prefill,
     or with `free` where the planner likes them best.
 
-    Errors: PlacementError where a workload has no legal plan, or where overrides give a weight other dtypes in different modes.
+    Errors: PlacementError where a workload has no legal plan, or where an override is not legal.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class BlockPlans:
         for (work, _), plan in zip(works, plan_together(cases, board, overrides=overrides), strict=True):
             self._plans[work] = plan
             self.stored.update(lasting(plan))
-            self._note_dtypes(plan)
+            self.dtypes.update({stored.name: stored.type.dtype for stored in plan.block.stored})
             if free:
                 entered = next(text for name, text in plan.inputs.items() if name in dict(plan.block.inputs))
                 self.hidden.setdefault(work.mode, (entered, next(iter(plan.outputs.values()))))
@@ -93,22 +93,12 @@ class BlockPlans:
     def _ends(self, mode: Mode) -> tuple[tuple[str, str], ...]:
         return (self.hidden[mode],) if mode in self.hidden else ()
 
-    def _note_dtypes(self, plan: BlockPlan) -> None:
-        for stored in plan.block.stored:
-            known = self.dtypes.setdefault(stored.name, stored.type.dtype)
-            if known != stored.type.dtype:
-                raise PlacementError(
-                    f"{stored.name} is stored once, but overrides make it {known} in one mode and {stored.type.dtype} in "
-                    "another. Give its weight_dtype without a mode."
-                )
-
     def plan(self, work: Workload) -> BlockPlan:
         work = self._complete(work)
         found = self._plans.get(work)
         if found is None:
             case = Case(block=self._requests(work), interfaces=self._ends(work.mode))
             (found,) = plan_together([case], self._board, overrides=self._overrides, stored=self.stored)
-            self._note_dtypes(found)
             self._plans[work] = found
         return found
 
