@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from ttt_core import PlacementError
 from ttt_hw.errors import OutOfMemory
 from ttt_hw.estimate import Estimate, estimate
+from ttt_hw.l1_space import Space, hold, lowest, release
 from ttt_hw.layouts import DRAM, L1, interleaved, placed
 from ttt_hw.patterns import PATTERNS
 from ttt_hw.patterns.base import Pattern
@@ -59,7 +60,7 @@ _Copies = tuple[tuple[str, str], ...]
 class _State:
     """A partial plan: its time, the copies of each living tensor, what they take, and the step that led here."""
 
-    __slots__ = ("alive", "cost", "dram", "previous", "step", "stored", "where")
+    __slots__ = ("alive", "cost", "dram", "previous", "space", "step", "stored", "where")
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class _State:
         stored: dict[str, str],
         alive: int,
         dram: int,
+        space: Space,
         step: _Step | None = None,
         previous: _State | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class _State:
         self.stored = stored
         self.alive = alive
         self.dram = dram
+        self.space = space
         self.step = step
         self.previous = previous
 
@@ -205,7 +208,13 @@ class _Search:
     def start(self, entry: Mapping[str, str], stored: dict[str, str]) -> _State:
         sizes = [self._size(name, text) for name, text in entry.items()]
         where: dict[str, _Copies] = {name: ((CALLER, text),) for name, text in entry.items()}
-        return _State(0.0, where, stored, sum(l1 for l1, _ in sizes), sum(dram for _, dram in sizes))
+        space: Space | None = ()
+        for key, (l1, _) in zip(entry.items(), sizes, strict=True):
+            space = None if space is None else hold(space, key, l1, self.room)
+        alive = sum(l1 for l1, _ in sizes)
+        if space is None:
+            raise self._full(f"the block's inputs take {alive:,} bytes of L1 a core; {self.room:,} are there.", alive)
+        return _State(0.0, where, stored, alive, sum(dram for _, dram in sizes), space)
 
     def step(self, states: Sequence[_State], index: int, op: OpRequest) -> list[_State]:
         """Every state with the operation added in every legal way; the best of them."""
@@ -234,6 +243,7 @@ class _Search:
     def _follow(self, state: _State, index: int, op: OpRequest, option: Option) -> _State | None:
         stored, where = state.stored, state.where
         alive, dram, cost = state.alive, state.dram, state.cost + option.time_us
+        space: Space | None = state.space
         part = _part(op)
         moves: list[PlannedMove] = []
         for position, (name, text) in enumerate(zip(op.inputs, option.reads, strict=True)):
@@ -260,6 +270,11 @@ class _Search:
             replaces = any(owner == part for owner, _ in copies)
             target_l1, target_dram = self._size(name, text)
             source_l1, source_dram = self._size(name, source) if replaces else (0, 0)
+            space = hold(space, (name, text), target_l1, self.room)
+            if space is None or buffers > lowest(space, self.room):
+                return None
+            if replaces:
+                space = release(space, (name, source))
             alive += target_l1 - source_l1
             dram += target_dram - source_dram
             cost += time.time_us
@@ -297,6 +312,11 @@ class _Search:
             made_l1, made_dram = self._size(name, text)
             alive += made_l1
             dram += made_dram
+            space = hold(space, (name, text), made_l1, self.room)
+            if space is None:
+                return None
+        if option.buffers > lowest(space, self.room):
+            return None
         dram_bytes = dram
         frees: list[tuple[str, str]] = []
         for name in self.touched[index]:
@@ -309,11 +329,12 @@ class _Search:
                 frees.extend((name, at) for owner, at in others if owner == part)
                 where[name] = (first, *(copy for copy in others if copy[0] != part))
         for name, at in frees:
+            space = release(space, (name, at))
             freed_l1, freed_dram = self._size(name, at)
             alive -= freed_l1
             dram -= freed_dram
         step = _Step(op, option, moves, l1_bytes, dram_bytes, frees)
-        return _State(cost, where, stored, alive, dram, step, state)
+        return _State(cost, where, stored, alive, dram, space, step, state)
 
     def _size(self, name: str, text: str) -> tuple[int, int]:
         """What a tensor takes in a layout: bytes of L1 on a core, where the allocator gives it the same address on every core,
@@ -329,15 +350,19 @@ class _Search:
         """The best state with its results brought to where they are wanted."""
         best: tuple[float, _State, tuple[PlannedMove, ...]] | None = None
         for state in states:
-            moves, cost, alive = [], state.cost, state.alive
+            moves, cost, alive, space = [], state.cost, state.alive, state.space
             for name, text in outputs.items():
                 source = state.where[name][0][1]
                 if source == text:
                     continue
                 move = best_move(self.types[name], source, text, self.board)
-                if move is None or alive + move[1] + move[2] > self.room:
+                if move is None:
                     break
                 reshard, buffers, bytes_, time = move
+                following = hold(space, (name, text), bytes_, self.room) if " in l1" in text else space
+                if following is None or buffers > lowest(following, self.room):
+                    break
+                space = following
                 moves.append(
                     PlannedMove(
                         tensor=name,
@@ -376,9 +401,10 @@ class _Search:
             )
         alive = min(state.alive for state in states)
         least = min(option.buffers + option.result_bytes for option in options)
+        pieces = "" if alive + least > self.room else ", but not in one piece"
         return self._full(
             f"{op.name} on {self.board.name}: its buffers and results take at least {least:,} bytes of L1 a core beside the "
-            f"{alive:,} of tensors that are alive; {self.room:,} are there. Split the block, or keep its inputs in DRAM.",
+            f"{alive:,} of tensors that are alive; {self.room:,} are there{pieces}. Split the block, or keep its inputs in DRAM.",
             alive + least,
         )
 
