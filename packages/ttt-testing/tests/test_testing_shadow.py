@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ttt_core import GoldenError, PlacementError, ShapeError
 from ttt_hw import download, source_of, upload
-from ttt_testing import max_difference, pcc, round_to, shadow
+from ttt_testing import max_difference, pcc, remembered, round_to, shadow
 from ttt_weights import ArraySource, LazyWeight
 
 
@@ -521,3 +521,20 @@ def test_a_written_cache_is_what_rounding_all_of_it_gives(mesh: Any, dtype: str)
         ttnn.fill_cache(cache, prompt, 1)
         exact[1, :, :32] = rows[0]
         assert torch.equal(values.to_torch(cache), round_to(exact, stored))
+
+
+def test_what_is_remembered_has_its_value_in_later_shadows(mesh: Any) -> None:
+    """Copied to the device, made by an operation, written in place: as it was at the end."""
+    a = torch.arange(32 * 32, dtype=torch.float32).reshape(1, 1, 32, 32) / 7
+    with remembered():
+        copied = ttnn.from_torch(a, dtype=ttnn.bfloat8_b, layout=ttnn.TILE_LAYOUT, device=mesh)
+        made = ttnn.neg(copied)
+        written = ttnn.from_torch(a, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, device=mesh)
+        ttnn.exp(ttnn.mul(written, 0.0), output_tensor=written)
+    for _ in range(2):
+        with shadow() as values:
+            assert torch.equal(values.to_torch(copied), a)
+            assert torch.equal(values.to_torch(made), -a)
+            assert torch.equal(values.to_torch(written), torch.ones_like(a))
+    with shadow("device") as values:
+        assert torch.equal(values.to_torch(copied), round_to(a, ttnn.bfloat8_b))

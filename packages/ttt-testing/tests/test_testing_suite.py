@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,24 +211,3 @@ def test_importing_the_package_loads_neither_torch_nor_ttnn() -> None:
     code = "import sys, ttt_testing; print({'torch', 'ttnn', 'numpy', 'pytest'} & sys.modules.keys(), ttt_testing.TestSuite)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set() <class 'ttt_testing.suite.TestSuite'>"
-
-
-def test_the_readme_runs(
-    model: Any,
-    blocks: Any,
-    mesh: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Its examples of the suite, with a model of two layers and references for them."""
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    examples = [block.split("```")[0] for block in text.split("```python\n")[1:]]
-    suites = [example for example in examples if "with TestSuite" in example and "import pytest" not in example]
-    assert len(suites) == 2
-    monkeypatch.chdir(tmp_path)
-    layer = model.layers[0]
-    for example in suites:
-        exec(example, {"model": model, "device": mesh, "hf_mlp": blocks.of(layer.ffn)})
-    assert (tmp_path / "coverage.json").exists()
-    assert "device [n150] (missing: t3k)" in capsys.readouterr().out

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ttt_testing.rounding import round_to as round_to
     from ttt_testing.suite import TestSuite as TestSuite
     from ttt_testing.suite_report import SuiteFailed as SuiteFailed, SuiteReport as SuiteReport
-    from ttt_testing.values import Rounding as Rounding, Values as Values, shadow as shadow
+    from ttt_testing.values import Rounding as Rounding, Values as Values, remembered as remembered, shadow as shadow
 
 _HOMES = {
     "Configuration": "coverage",
@@ -37,6 +37,7 @@ _HOMES = {
     "Values": "values",
     "max_difference": "metrics",
     "pcc": "metrics",
+    "remembered": "values",
     "round_to": "rounding",
     "shadow": "values",
     "top_agreement": "metrics",
@@ -58,6 +59,7 @@ __all__ = [
     "Values",
     "max_difference",
     "pcc",
+    "remembered",
     "round_to",
     "shadow",
     "top_agreement",

@@ -20,7 +20,7 @@ import ttnn
 from numpy.typing import NDArray
 
 from ttt_core import GoldenError
-from ttt_hw import observe, source_of, translate
+from ttt_hw import observe, remember_source, source_of, translate
 from ttt_testing.collectives import COLLECTIVES, run_collective
 from ttt_testing.goldens import CACHE_WRITES, Golden, attach_missing, golden_of, math_of, written_tensors
 from ttt_testing.rounding import round_to
@@ -84,6 +84,14 @@ class Values:
         except GoldenError:
             return False
         return not bool(value.flatten()[:1].isnan().any())
+
+    def remember(self) -> None:
+        """Let shadows that are opened later know the tensors that somebody still holds, with the values that they have now."""
+        self._sweep()
+        for entry in self._entries.values():
+            if isinstance(entry.tensor, ttnn.Tensor) and source_of(entry.tensor) is None:
+                parts = [shard.numpy() for shard in entry.shards]
+                remember_source(entry.tensor, lambda parts=parts: parts)  # type: ignore[misc]
 
     def uploaded(self, tensor: Any, parts: Sequence[NDArray[np.generic]], host: Any, /) -> None:
         """Part of ttt_hw's TransferObserver: an array entered the mesh, with each chip's part of it."""
@@ -252,6 +260,18 @@ def shadow(rounding: Rounding = "none") -> Iterator[Values]:
             stack.callback(setattr, kind, "__call__", run)
             kind.__call__ = _shadowed(values, run)
         yield values
+
+
+@contextmanager
+def remembered() -> Iterator[Values]:
+    """Tensors that are made inside have their values in every shadow that is opened later.
+
+    For a module that copies its weights to the device when it is made; ttt_weights.LazyWeight needs it not. The values stay
+    in the host's memory.
+    """
+    with shadow("none") as values:
+        yield values
+        values.remember()
 
 
 def _validated(
