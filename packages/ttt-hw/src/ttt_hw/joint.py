@@ -12,7 +12,7 @@ from typing import Any
 
 from ttt_core import PlacementError
 from ttt_hw.layouts import DRAM, L1, interleaved, rectangles, width_sharded
-from ttt_hw.overrides import Overrides, allowed_patterns, for_mode, with_precision
+from ttt_hw.overrides import Overrides, allowed_patterns, for_mode, names_of, with_precision
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.plan import BlockPlan
 from ttt_hw.planner import plan_block
@@ -49,7 +49,9 @@ def plan_together(
     weight alone in the place that another chose. Errors: PlacementError of the case that has no plan at all; those of
     overrides.
     """
-    joint = _Joint([_prepare(case, board, overrides or {}) for case in cases], board, dict(stored or {}), reserve)
+    own = [_concerning(overrides or {}, case.block, cases) for case in cases]
+    prepared = [_prepare(case, board, each) for case, each in zip(cases, own, strict=True)]
+    joint = _Joint(prepared, board, dict(stored or {}), reserve)
     starts = [*joint.own_places(), _interleaved(cases)]
     found = [(result, places) for places in starts if (result := joint.plan(places)) is not None]
     if not found:
@@ -64,6 +66,14 @@ def plan_together(
             if result is not None and result[0] < best[0]:
                 best, places = result, changed
     return best[1]
+
+
+def _concerning(overrides: Overrides, block: BlockRequest, cases: Sequence[Case]) -> dict[str, Mapping[str, Any]]:
+    """Overrides without those of an operation that only other cases have: a cache is filled in one mode, updated in the
+    other."""
+    here = {name for op in block.ops for name in names_of(op.name)}
+    there = {name for case in cases for op in case.block.ops for name in names_of(op.name)}
+    return {key: values for key, values in overrides.items() if key in here or key not in there}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

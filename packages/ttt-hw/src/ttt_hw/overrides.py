@@ -132,8 +132,8 @@ def _precise(op: OpRequest, values: Mapping[str, Any]) -> OpRequest:
             )
         if not isinstance(values.get("fp32_accumulate", True), bool):
             raise PlacementError(f"{op.name}: fp32_accumulate={values['fp32_accumulate']!r} must be true or false.")
-        changed = replace(op, **changes)
-        kernel: ComputeKernel = changed.kernel or matmul_kernel(changed.weight_dtype)
+        now = {name: changes.get(name, getattr(op, name)) for name in known}
+        kernel: ComputeKernel = now["kernel"] or matmul_kernel(now["weight_dtype"])
         changes["kernel"] = replace(
             kernel,
             fidelity=values.get("fidelity", kernel.fidelity),
