@@ -28,6 +28,8 @@ CHIPS = {"n150": 1, "n300": 2, "t3k": 8, "p150": 1}
 # One test process per board has its reports.
 DEVICES = [pytest.param(device, marks=pytest.mark.xdist_group(f"check {device}")) for device in CHIPS]
 FITTING = ("llama-3.2-1b", "llama-3.1-8b", "mistral-7b-v0.1", "qwen2.5-7b", "qwen3-8b")
+# Columns of a weight that lies over DRAM banks are whole tiles on each of 12 banks: of 1792, an eighth of Llama-70B's, 1920.
+OVER_BANKS = 1.07
 MODES = ["prefill 128", "prefill 1024", "prefill 2048"]
 
 
@@ -65,7 +67,7 @@ def expected_bytes(name: str, chips: int, *, batch: int, bytes_per_weight: float
     """Weights and cache of a model from its parameter counts: matrices in the weight's dtype, the table and vectors in bf16.
 
     bfp8 has 1088 bytes a tile of 1024 values. Equal to what is reported but for padding: vectors fill a tile's 32 rows, and
-    each tensor rounds up to whole pages on all banks.
+    each tensor rounds up to whole pages on all banks, or to whole tiles of columns on each.
     """
     config = json.loads((CONFIGS / f"{name}.json").read_text())
     hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
@@ -89,7 +91,7 @@ def test_bytes(model: str, device: str) -> None:
             continue
         weights, cache_bytes = expected_bytes(model, chips, batch=batch, bytes_per_weight=size)
         dram = report["dram_bytes_per_chip"]
-        assert weights <= dram["weights"] < weights * 1.01 + 2**24
+        assert weights <= dram["weights"] < weights * OVER_BANKS + 2**24
         assert cache_bytes <= dram["cache"] < cache_bytes * 1.04
         assert dram["total"] == dram["weights"] + dram["cache"] + dram["activations"]
         assert report["fits"] == (dram["total"] <= dram["capacity"])
@@ -118,7 +120,7 @@ def test_what_does_not_fit_says_what_would_help() -> None:
     coarse = reports("n150")["llama-3.1-8b 1 bfloat16"]
     assert (coarse["legal"], coarse["fits"]) == (True, False)
     assert coarse["changes"][0] == "bfp8 fits"
-    assert math.isclose(coarse["dram_bytes_per_chip"]["missing"], 3.4e9, rel_tol=0.1)
+    assert math.isclose(coarse["dram_bytes_per_chip"]["missing"], 3.6e9, rel_tol=0.1)
     many = reports("n150")["llama-3.1-8b 32 bfloat8_b"]
     assert many["changes"] == ["bfp4 fits", "batch 16 fits", "n300 fits"]
 
