@@ -164,6 +164,7 @@ def work(board: str, mesh: str, models: list[str]) -> int:
             cells = list(check(model, opened))
             for number, cell in enumerate(cells):
                 print(json.dumps({**cell, "last": number == len(cells) - 1}), flush=True)
+            opened.clear_program_cache()  # a process runs one model; programs keep semaphores in L1
     return 0
 
 

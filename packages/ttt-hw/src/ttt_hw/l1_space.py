@@ -41,6 +41,11 @@ def release(space: Space, key: tuple[str, str]) -> Space:
     return space
 
 
+def hand_over(space: Space, key: tuple[str, str], heir: tuple[str, str]) -> Space:
+    """The same pieces, where what one tensor held is another's: a view of it."""
+    return tuple(held._replace(key=heir) if held.key == key else held for held in space)
+
+
 def lowest(space: Space, room: int) -> int:
     """What a program's buffers may take."""
     return space[-1].start if space else room

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from ttt_core import PlacementError
 from ttt_hw.errors import OutOfMemory
 from ttt_hw.estimate import Estimate, estimate
-from ttt_hw.l1_space import Space, hold, lowest, release
+from ttt_hw.l1_space import Space, hand_over, hold, lowest, release
 from ttt_hw.layouts import DRAM, L1, interleaved, placed
 from ttt_hw.patterns import PATTERNS
 from ttt_hw.patterns.base import Pattern
@@ -34,7 +34,9 @@ from ttt_shard_dsl import LayoutError
 
 CALLER = "<caller>"  # the part of the block that its inputs belong to
 PATIENCE = (1 << 30, 4, 1, 0)  # operations that a result may wait in L1 for its last reader; less where L1 runs out
-SEMAPHORES = 4096  # bytes of L1 that collectives leave behind on a core
+SEMAPHORES = 512  # bytes of L1 on a core that a collective leaves behind, at most
+SCATTERED = 64 * 1024  # kept free beside collectives: semaphores of other programs lie between tensors, wherever those ended
+TEMPORARY = ("<temporary>", "")
 BEAM = 8  # partial plans that are kept
 PER_LAYOUT = 3  # configs of one operation that are kept where they read and write the same layouts
 
@@ -181,7 +183,7 @@ class _Search:
         self.allowed = allowed
         self.room = board.l1_bytes_per_core - reserve
         if any(isinstance(op, CollectiveRequest) for op in block.ops):
-            self.room -= SEMAPHORES
+            self.room -= SCATTERED
         self.patience = patience
         self.types = block.types
         self.stored = {stored.name for stored in block.stored}
@@ -295,13 +297,17 @@ class _Search:
                 where[name] = tuple((owner, text if owner == part else at) for owner, at in copies)
             else:
                 where[name] = (*copies, (part, text))
+        working = self._with_results(space, index, op, option)
+        if working is None or option.buffers > lowest(working, self.room):
+            return None
         if (
             option.pattern.adapts
         ):  # as it was compiled first, so it runs later: it must come out the same beside anything
-            own = {name: self._size(name, text)[0] for name, text in zip(op.inputs, option.reads, strict=True)}
-            beside = option.pattern.buffers_beside(op, self.board, option.reads, alive - sum(own.values()))
-            if beside != option.buffers:
+            own = sum(self._size(name, text)[0] for name, text in zip(op.inputs, option.reads, strict=True))
+            others = self.room - lowest(working, self.room) - own - option.result_bytes
+            if option.pattern.buffers_beside(op, self.board, option.reads, others) != option.buffers:
                 return None
+        space = release(working, TEMPORARY)
         l1_bytes = alive + option.buffers + option.result_bytes
         if l1_bytes > self.room:
             return None
@@ -312,11 +318,6 @@ class _Search:
             made_l1, made_dram = self._size(name, text)
             alive += made_l1
             dram += made_dram
-            space = hold(space, (name, text), made_l1, self.room)
-            if space is None:
-                return None
-        if option.buffers > lowest(space, self.room):
-            return None
         dram_bytes = dram
         frees: list[tuple[str, str]] = []
         for name in self.touched[index]:
@@ -335,6 +336,22 @@ class _Search:
             dram -= freed_dram
         step = _Step(op, option, moves, l1_bytes, dram_bytes, frees)
         return _State(cost, where, stored, alive, dram, space, step, state)
+
+    def _with_results(self, space: Space, index: int, op: OpRequest, option: Option) -> Space | None:
+        """L1 while an operation runs: with its results, and what a collective needs beside them."""
+        if not option.time_us and self.last_use[op.inputs[0]] == index:  # a view of what nothing else reads
+            ((name, text),) = zip(op.results, option.results, strict=True)
+            return hand_over(space, (op.inputs[0], option.reads[0]), (name, text))
+        found: Space | None = space
+        if isinstance(op, CollectiveRequest):  # its first half is there before its result
+            found = hold(space, TEMPORARY, option.result_bytes, self.room)
+        for name, text in zip(op.results, option.results, strict=True):
+            found = None if found is None else hold(found, (name, text), self._size(name, text)[0], self.room)
+        if isinstance(op, CollectiveRequest) and found is not None:  # its semaphores stay
+            key = "<semaphores>", f"{op.kind} {op.shape} {option.pattern}"
+            if all(held.key != key for held in found):
+                found = hold(found, key, SEMAPHORES, self.room)
+        return found
 
     def _size(self, name: str, text: str) -> tuple[int, int]:
         """What a tensor takes in a layout: bytes of L1 on a core, where the allocator gives it the same address on every core,
