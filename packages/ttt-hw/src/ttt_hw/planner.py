@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
 from ttt_core import PlacementError
@@ -35,9 +36,12 @@ from ttt_shard_dsl import LayoutError
 CALLER = "<caller>"  # the part of the block that its inputs belong to
 PATIENCE = (1 << 30, 4, 1, 0)  # operations that a result may wait in L1 for its last reader; less where L1 runs out
 SEMAPHORES = 512  # bytes of L1 on a core that a collective leaves behind, at most
-SCATTERED = 64 * 1024  # kept free beside collectives: semaphores of other programs lie between tensors, wherever those ended
+SCATTERED = (
+    64 * 1024
+)  # kept free beside collectives: semaphores of other programs lie between tensors, wherever those ended
 TEMPORARY = ("<temporary>", "")
 BEAM = 8  # partial plans that are kept
+COMBINATIONS = 64  # of layouts of an operation's inputs that are tried
 PER_LAYOUT = 3  # configs of one operation that are kept where they read and write the same layouts
 
 
@@ -354,8 +358,8 @@ class _Search:
         return found
 
     def _size(self, name: str, text: str) -> tuple[int, int]:
-        """What a tensor takes in a layout: bytes of L1 on a core, where the allocator gives it the same address on every core,
-        and bytes of DRAM on the chip."""
+        """What a tensor takes in a layout: bytes of L1 on a core, where the allocator gives it the same address on every
+        core, and bytes of DRAM on the chip."""
         key = name, text
         size = self.sizes.get(key)
         if size is None:
@@ -416,6 +420,14 @@ class _Search:
             return PlacementError(
                 f"{op.name}: no pattern reads {name!r} where it lies ({text}). Place it otherwise, or let the planner do it."
             )
+        for position, name in enumerate(op.inputs):
+            if name in self.stored - states[0].stored.keys() and all(
+                " in dram" not in option.reads[position] for option in options
+            ):
+                return PlacementError(
+                    f"{op.name}: every config that may run it reads {name!r} from L1, where what stays would take room from "
+                    "everything else. Place it there by `stored`, or take a config that reads it from DRAM."
+                )
         alive = min(state.alive for state in states)
         least = min(option.buffers + option.result_bytes for option in options)
         pieces = "" if alive + least > self.room else ", but not in one piece"
@@ -434,7 +446,7 @@ def legal_options(op: OpRequest, board: Board, allowed: tuple[Pattern[Any], ...]
 
     Of those that read and make the same layouts, the fastest is kept, and after it those that take less L1.
     """
-    nameless = replace(op, name="op", inputs=("",) * len(op.inputs))
+    nameless = replace(op, name="op", inputs=tuple(str(op.inputs.index(name)) for name in op.inputs))
     return _options(nameless, board, allowed)
 
 
@@ -471,9 +483,24 @@ def first_problem(pattern: Pattern[Any], op: OpRequest, board: Board) -> str | N
         accepted = pattern.accepts(op, board)
     except LayoutError as error:
         return str(error).splitlines()[0]
-    problems = (_problem(pattern, op, board, reads) for reads in product(*accepted))
+    problems = (_problem(pattern, op, board, reads) for reads in _combinations(op.inputs, accepted))
     first = next(problems)
     return None if first is None or any(problem is None for problem in problems) else first
+
+
+def _combinations(inputs: tuple[str, ...], accepted: tuple[tuple[str, ...], ...]) -> Iterable[tuple[str, ...]]:
+    """The layouts in which inputs may lie together: the same input lies in one place. Of very many combinations only those
+    where all inputs lie alike.
+    """
+    first = [inputs.index(name) for name in inputs]
+    free = [layouts for index, layouts in enumerate(accepted) if first[index] == index]
+    if prod(map(len, free)) > COMBINATIONS:
+        longest = max(map(len, accepted))
+        yield from (tuple(layouts[min(n, len(layouts) - 1)] for layouts in accepted) for n in range(longest))
+        return
+    order = {index: n for n, index in enumerate(sorted(set(first)))}
+    for chosen in product(*free):
+        yield tuple(chosen[order[index]] for index in first)
 
 
 def _problem(pattern: Pattern[Any], op: OpRequest, board: Board, reads: tuple[str, ...]) -> str | None:
@@ -503,7 +530,7 @@ def _ways(pattern: Pattern[Any], op: OpRequest, board: Board) -> Iterable[Option
         accepted = pattern.accepts(op, board)
     except LayoutError:
         return
-    for reads in product(*accepted):
+    for reads in _combinations(op.inputs, accepted):
         try:
             for text, type_ in zip(reads, op.operands, strict=True):
                 placed(text, type_, board)
