@@ -68,3 +68,12 @@ wrong: FeedForward = Wrong()
     assert done.returncode == 1
     assert "<string>:10: error: Incompatible types in assignment" in done.stdout
     assert done.stdout.count("error:") == 1
+
+
+def test_names_are_imported_on_demand() -> None:
+    namespace: dict[str, object] = {}
+    get = ttt_core.on_demand("ttt_core", {"errors": ["TttError"]}, namespace)
+    assert get("TttError") is ttt_core.TttError
+    assert namespace == {"TttError": ttt_core.TttError}
+    with pytest.raises(AttributeError, match="module 'ttt_core' has no attribute 'nothing'"):
+        get("nothing")

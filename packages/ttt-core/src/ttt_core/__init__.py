@@ -11,6 +11,7 @@ from ttt_core.errors import (
     UnsupportedOnDevice as UnsupportedOnDevice,
     WeightError as WeightError,
 )
+from ttt_core.on_demand import on_demand as on_demand
 from ttt_core.protocols import (
     Attention as Attention,
     Cached as Cached,
@@ -52,4 +53,5 @@ __all__ = [
     "Weight",
     "WeightError",
     "Weighted",
+    "on_demand",
 ]
