@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import ttnn
@@ -137,13 +138,8 @@ def compare(name: str, mesh: Any) -> dict[str, Any]:
 def _twice(forward: Any) -> dict[str, list[str]]:
     with calls() as first:
         forward()
-    plan_together = block_plans.plan_together
-    block_plans.plan_together = None  # type: ignore[assignment]  # whoever plans again fails
-    try:
-        with calls() as second:
-            forward()
-    finally:
-        block_plans.plan_together = plan_together
+    with patch.object(block_plans, "plan_together", None), calls() as second:  # whoever plans again fails
+        forward()
     return {"first": [str(call) for call in first], "second": [str(call) for call in second]}
 
 

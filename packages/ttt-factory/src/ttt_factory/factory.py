@@ -96,7 +96,15 @@ class ModelFactory:
             }
             attention = GroupedQueryAttention(
                 layer.attention,
-                **{name: part[name] for name in ("q", "k", "v", "o", *optional)},
+                q=part["q"],
+                k=part["k"],
+                v=part["v"],
+                o=part["o"],
+                q_bias=part.get("q_bias"),
+                k_bias=part.get("k_bias"),
+                v_bias=part.get("v_bias"),
+                q_norm=part.get("q_norm"),
+                k_norm=part.get("k_norm"),
                 device=device,
                 cache_dtype=cache_dtype,
                 rotary=rotaries[key],
@@ -104,7 +112,9 @@ class ModelFactory:
             )
             ffn = SwiGLU(
                 layer.ffn,
-                **{name: part[name] for name in ("gate", "up", "down")},
+                gate=part["gate"],
+                up=part["up"],
+                down=part["down"],
                 device=device,
                 plans=layer_plans.part("ffn"),
             )
