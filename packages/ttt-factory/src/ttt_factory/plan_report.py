@@ -45,8 +45,8 @@ def _operations(section: Section, mode: str) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    table.add_column("operation", overflow="fold")
-    table.add_column("pattern", overflow="fold")
+    table.add_column("operation", no_wrap=True)
+    table.add_column("pattern", no_wrap=True)
     for name in ("cores", "L1 bytes", "µs"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("bound", no_wrap=True)
@@ -67,9 +67,9 @@ def _operations(section: Section, mode: str) -> Table:
 
 
 def _move_row(move: PlannedMove) -> tuple[Any, ...]:
-    name = move.tensor.rpartition(".")[2]
+    source, target = (_where(layout).partition(" on ")[0] for layout in (move.reshard.source, move.reshard.target))
     return (
-        Text(f"  {name}: {_where(move.reshard.source)} → {_where(move.reshard.target)}", "dim"),
+        Text(f"  {source} → {target}", "dim"),
         Text("Reshard", "dim"),
         "",
         Text(f"{move.l1_bytes:,}", "dim"),
