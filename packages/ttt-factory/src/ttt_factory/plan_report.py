@@ -44,12 +44,13 @@ def _operations(section: Section, mode: str) -> Table:
         title=f"{mode}: {section.name}{times}, {plan.time_us:,.1f} µs each",
         title_justify="left",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("operation", no_wrap=True)
-    table.add_column("pattern", no_wrap=True)
-    for name in ("cores", "L1 bytes", "µs"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("bound", no_wrap=True)
+    table.add_column("pattern", no_wrap=True, min_width=17)
+    for name, width in (("cores", 5), ("L1 bytes", 9), ("µs", 8)):
+        table.add_column(name, justify="right", no_wrap=True, min_width=width)
+    table.add_column("bound", no_wrap=True, min_width=8)
     for op in plan.ops:
         for move in op.moves:
             table.add_row(*_move_row(move))
