@@ -71,6 +71,7 @@ def test_missing_values_and_pairs_are_those_that_models_want() -> None:
     )
     assert "never together: hidden_dim=8192 and device=n150" in text
     assert "never together: hidden_dim=8192 and num_heads=64" not in text
+    assert "never together: hidden_dim=1024" not in text  # which is missing by itself
     assert "by the tests of one, two" in text
     assert "1 of 4 wanted configurations are covered." in text
     assert [dict(gap.spec)["hidden_dim"] for gap in report.uncovered] == [1024, 2048, 8192]

@@ -113,7 +113,7 @@ def test_the_epsilon_of_a_norm_is_wrong(blocks: Any) -> None:
 
 def test_weights_are_in_bfp4_where_bfp8_is_said(blocks: Any) -> None:
     block = blocks.ffn(dtype="bfloat4_b")
-    says = ("in float32 it is right", "ttnn.linear (operation 1)", "gate bfloat4_b, up bfloat4_b, down bfloat4_b")
+    says = ("in float32 it is right", "ttnn.linear (operation ", "gate bfloat4_b, up bfloat4_b, down bfloat4_b")
     check(block, blocks.of(block), fails={"prefill/pcc", "decode/pcc"}, says=says)
 
 
@@ -148,8 +148,8 @@ def test_a_tensor_is_left_in_l1(blocks: Any) -> None:
     class Keeping(SwiGLU):
         def decode_forward(self, x: Tensor, /) -> Tensor:
             device: Any = x
-            kept = ttnn.zeros(  # 2 MB over 64 cores
-                (1, 1, 1024, 1024),
+            kept = ttnn.zeros(  # 16 MB over 64 cores
+                (1, 1, 2048, 4096),
                 ttnn.bfloat16,
                 ttnn.TILE_LAYOUT,
                 device.device(),
@@ -160,8 +160,8 @@ def test_a_tensor_is_left_in_l1(blocks: Any) -> None:
             return y
 
     block = blocks.ffn(kind=Keeping)
-    says = ("fullest at ", " of [1, 1, 8, 160] bfloat16 and [1, 1, 160, 96] bfloat8_b: 3", " bytes held before it")
-    check(block, blocks.of(block), fails={"decode/l1_kb"}, says=says, l1_kb=50.0)
+    says = ("fullest at linear of [1, 1, 8, ", " bytes held before it")
+    check(block, blocks.of(block), fails={"decode/l1_kb"}, says=says)
 
 
 def test_a_config_spills(blocks: Any, mesh: Any) -> None:

@@ -119,10 +119,10 @@ def memory(subject: Subject) -> None:
     for mode in ("prefill", "decode"):
         if mode == "decode" and subject.role == "attention" and not isinstance(subject.module, Cached):
             continue
-        forward, _cache = subject.driver(_USERS).once("prefill" if mode == "prefill" else "decode")
-        forward()
+        prepare, _cache = subject.driver(_USERS).prepare("prefill" if mode == "prefill" else "decode")
+        prepare()()
         before = held()
-        forward()
+        prepare()()
         kept = [after - first for after, first in zip(held(), before, strict=True)]
         require(not any(kept), f"a {mode} keeps {kept[0]:,} bytes of DRAM and {kept[1]:,} of L1 in a bank, each time")
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import ttnn
 
-from ttt_core import Cached, CausalLM, Mode, SpecError
+from ttt_core import Cached, CausalLM, Mode, SpecError, TttError
 from ttt_hw import upload
 from ttt_shard_dsl import TILE
-from ttt_testing.finding import Role, Sizes
+from ttt_testing.finding import Role, Sizes, role_of, sizes_of
 
 Read = Callable[[Any], torch.Tensor]  # a device tensor's value
 _PROMPTS = (TILE + 1, 1, TILE)  # of the first users; the others start without one
@@ -51,12 +53,28 @@ class Problem:
 
 
 class Driver:
-    """`rows`: tokens of a prompt in prefill, users in decode; `context`: what a cache holds."""
+    """`rows`: tokens of a prompt in prefill, users in decode; `context`: what a cache holds.
 
-    def __init__(self, module: Any, mesh: Any, *, role: Role, sizes: Sizes, rows: int, context: int) -> None:
+    `ancestors`: the modules that the module is a part of, the nearest first. Its input is put where they would leave it, which
+    a plan of a whole layer decides.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        mesh: Any,
+        *,
+        role: Role,
+        sizes: Sizes,
+        rows: int,
+        context: int,
+        ancestors: tuple[Any, ...] = (),
+    ) -> None:
         self.module, self.mesh, self.role, self.sizes, self.rows = module, mesh, role, sizes, rows
         longest = context if sizes.max_context is None else min(context, sizes.max_context)
         self.context = max(TILE, longest // TILE * TILE)
+        self.ancestors = ancestors
+        self._entries: dict[tuple[Mode, int], Any] = {}
         self.has_positions = role in ("attention", "model")
 
     def problem(self, mode: Mode) -> Problem:
@@ -82,7 +100,7 @@ class Driver:
         if mode == "prefill":
             return problem.rows_of([self._prefill(sequence, read) for sequence in problem.sequences])
         if not self.has_positions:
-            return read(self.module.decode_forward(self._to_device(problem.sequences[0])))[0, 0]
+            return read(self.module.decode_forward(self._to_device(problem.sequences[0], "decode")))[0, 0]
         lengths = self._prompt_lengths()
         cache = self._filled_cache(
             [sequence[:length] for sequence, length in zip(problem.sequences, lengths, strict=True)]
@@ -101,30 +119,55 @@ class Driver:
             return found, len(found)
         sequence = problem.sequences[0]
         if not self.has_positions:
-            parts = [read(self.module.decode_forward(self._to_device(part)))[0, 0] for part in sequence.split(TILE)]
+            parts = [
+                read(self.module.decode_forward(self._to_device(part, "decode")))[0, 0] for part in sequence.split(TILE)
+            ]
             return torch.cat(parts), len(sequence)
         few = min(_STEPWISE, len(sequence))
         cache = self.allocate_cache(1)
         steps = [read(self._step(sequence[at : at + 1], cache, [at]))[0, 0] for at in range(few)]
         return torch.cat(steps), few
 
-    def once(self, mode: Mode) -> tuple[Callable[[], Any], list[Any]]:
-        """One forward, for what time and memory it takes, and the tensors of the cache that it finds."""
+    def prepare(self, mode: Mode) -> tuple[Callable[[], Callable[..., Any]], list[Any]]:
+        """What makes ready one forward each time that it is called, and the tensors of the cache that those find.
+
+        A forward may free its input, so each has its own.
+        """
         tokens = min(self.rows, self.context) if self.has_positions else self.rows
         x = self._random(tokens if mode == "prefill" else self.rows, seed=0)
         forward = getattr(self.module, f"{mode}_forward")
         if not self.has_positions:
-            held = self._to_device(x)
-            return lambda: forward(held), []
+            return lambda: partial(forward, self._to_device(x, mode)), []
         if mode == "prefill" and self.role == "model":
-            return lambda: forward(x[None].numpy()), []
+            return lambda: partial(forward, x[None].numpy()), []
         if mode == "prefill":
-            held, positions = self._to_device(_padded(x)), self._prompt_positions(len(_padded(x)))
-            return lambda: forward(held, cache=None, positions=positions), []
+            prompt = _padded(x)
+            positions = self._prompt_positions(len(prompt))
+            return lambda: partial(forward, self._to_device(prompt, mode), cache=None, positions=positions), []
         cache = self.allocate_cache(self.rows)
         layers = cache if self.role == "model" else [cache]
         held = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
-        return lambda: self._step(x, cache, [0] * self.rows), held
+        if self.role == "model":
+            return lambda: partial(self._step, x, cache, [0] * self.rows), held
+        now = _integers([0] * self.rows, self.mesh)
+        return lambda: partial(forward, self._to_device(x, mode), cache=cache, positions=now), held
+
+    def learn_entries(self, mode: Mode) -> None:
+        """Find out where inputs of that mode's runs are to lie, while nobody watches values."""
+        if not self.ancestors or self.role == "embedding":
+            return
+        sizes = {len(sequence) for sequence in self.problem(mode).sequences}
+        if self.has_positions:
+            longer = {size + -size % TILE for size in (*sizes, *self._prompt_lengths()) if size}
+            works: set[tuple[Mode, int]] = {("prefill", size) for size in longer} | {
+                ("decode", self.rows),
+                ("decode", 1),
+            }
+        else:
+            parts = {min(TILE, size - start) for size in sizes for start in range(0, size, TILE)}
+            works = {("prefill", size) for size in sizes} | {("decode", size) for size in sizes | parts}
+        for each, rows in sorted(works):
+            self._entry(each, rows)
 
     def allocate_cache(self, users: int) -> Any:
         """Errors: SpecError for a module that keeps no cache, so that it cannot decode."""
@@ -140,9 +183,11 @@ class Driver:
         if self.role == "model":
             return read(self.module.prefill_forward(sequence[None].numpy(), logits="all"))[0, 0]
         if self.role != "attention":
-            return read(self.module.prefill_forward(self._to_device(sequence)))[0, 0]
+            return read(self.module.prefill_forward(self._to_device(sequence, "prefill")))[0, 0]
         x = _padded(sequence)
-        y = self.module.prefill_forward(self._to_device(x), cache=None, positions=self._prompt_positions(len(x)))
+        y = self.module.prefill_forward(
+            self._to_device(x, "prefill"), cache=None, positions=self._prompt_positions(len(x))
+        )
         return read(y)[0, 0, : len(sequence)]
 
     def _filled_cache(self, prompts: Sequence[torch.Tensor]) -> Any:
@@ -158,15 +203,16 @@ class Driver:
         for user, prompt in given:
             x = _padded(prompt)
             positions = self._prompt_positions(len(x))
-            self.module.prefill_forward(self._to_device(x), cache=cache.for_user(user), positions=positions)
+            self.module.prefill_forward(self._to_device(x, "prefill"), cache=cache.for_user(user), positions=positions)
         return cache
 
     def _step(self, x: torch.Tensor, cache: Any, positions: list[int]) -> Any:
         now = np.array(positions, np.int32)
         if self.role == "model":
             return self.module.decode_forward(x.numpy(), cache=cache, positions=now)
-        held = upload(now, self.mesh, dtype="int32", layout="row_major")
-        return self.module.decode_forward(self._to_device(x), cache=cache, positions=held)
+        return self.module.decode_forward(
+            self._to_device(x, "decode"), cache=cache, positions=_integers(positions, self.mesh)
+        )
 
     def _prompt_lengths(self) -> list[int]:
         longest = self.context - max(_STEPS, TILE)  # a padded prompt fits too
@@ -178,13 +224,65 @@ class Driver:
             return torch.randint(self.sizes.vocabulary or 1, (rows,), generator=generator)
         return torch.randn(rows, self.sizes.width or 1, generator=generator).bfloat16().float()  # exact on the device
 
-    def _to_device(self, x: torch.Tensor) -> Any:
+    def _to_device(self, x: torch.Tensor, mode: Mode) -> Any:
         if self.role == "embedding":
             return upload(x[None].numpy().astype(np.uint32), self.mesh, dtype="uint32", layout="row_major")
-        return upload(x[None, None].numpy(), self.mesh, dtype="bfloat16")
+        held = upload(x[None, None].numpy(), self.mesh, dtype="bfloat16")
+        entry = self._entry(mode, len(x))
+        return held if entry is None or entry == held.memory_config() else ttnn.to_memory_config(held, entry)
+
+    def _entry(self, mode: Mode, rows: int) -> Any:
+        """The memory config of the input that the nearest ancestor gives the module; None where none does."""
+        if self.ancestors and (mode, rows) not in self._entries:
+            parent, *others = self.ancestors
+            driver = Driver(
+                parent,
+                self.mesh,
+                role=role_of(parent),
+                sizes=sizes_of(parent),
+                rows=rows,
+                context=max(self.context, rows),
+                ancestors=tuple(others),
+            )
+            self._entries[mode, rows] = _seen_input(self.module, mode, rows, driver)
+        return self._entries.get((mode, rows))
 
     def _prompt_positions(self, tokens: int) -> Any:
         return upload(np.arange(tokens, dtype=np.int32)[None], self.mesh, dtype="int32", layout="row_major")
+
+
+class _Seen(Exception):
+    """Ends a forward that has shown what it was run for."""
+
+
+def _seen_input(module: Any, mode: Mode, rows: int, parent: Driver) -> Any:
+    """Run the parent until it calls the module with so many rows, and look at where they lie."""
+    name, seen = f"{mode}_forward", []
+    if not hasattr(module, "__dict__"):
+        return None
+    own = vars(module).get(name)
+
+    def look(x: Any, *_: Any, **__: Any) -> Any:
+        seen.extend([x.memory_config()] if x.shape[-2] == rows else [])
+        raise _Seen
+
+    setattr(module, name, look)
+    try:
+        ready, _ = parent.prepare(mode)
+        run = ready()
+        run(logits="all") if parent.role == "model" and mode == "prefill" else run()
+    except (_Seen, TttError, RuntimeError):
+        pass
+    finally:
+        if own is None:
+            delattr(module, name)
+        else:
+            setattr(module, name, own)
+    return seen[0] if seen else None
+
+
+def _integers(values: list[int], mesh: Any) -> Any:
+    return upload(np.array(values, np.int32), mesh, dtype="int32", layout="row_major")
 
 
 def _padded(x: torch.Tensor) -> torch.Tensor:

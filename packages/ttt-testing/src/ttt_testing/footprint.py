@@ -57,10 +57,11 @@ def dram_of(tensors: list[Any]) -> int:
     return sum(int(tensor.buffer_num_pages() * tensor.buffer_aligned_page_size()) for tensor in in_dram)
 
 
-def median_us(run: Callable[[], Any], mesh: Any) -> float:
+def median_us(prepare: Callable[[], Callable[[], Any]], mesh: Any) -> float:
     """The median time of a forward, the device waited for, after a few that are not counted. Units: µs."""
     times = []
     for number in range(_WARM_UP + _TIMED):
+        run = prepare()
         ttnn.synchronize_device(mesh)
         start = time.perf_counter()
         run()

@@ -49,7 +49,8 @@ class Trial:
 
     @cached_property
     def footprint(self) -> Footprint:
-        run, cache = self.driver.once(self.mode)
+        prepare, cache = self.driver.prepare(self.mode)
+        run = prepare()
         weights = [weight.tensor for weight in weights_of(self.driver.module) if weight.tensor is not None]
         return measure_footprint(run, self.driver.mesh, weights=weights, cache=cache)
 
@@ -89,7 +90,7 @@ class Trial:
         """µs, and how they were found. Errors: NotAvailable where no kernel runs and no planner estimates."""
         module, rows = self.driver.module, self.driver.rows
         if self.backend == "silicon":
-            return median_us(self.driver.once(self.mode)[0], self.driver.mesh), "median on silicon"
+            return median_us(self.driver.prepare(self.mode)[0], self.driver.mesh), "median on silicon"
         if isinstance(module, Estimated):
             return module.estimate_us(self.mode, rows), f"the planner's estimate, {self.backend}"
         raise NotAvailable(
@@ -154,6 +155,7 @@ class Trial:
         if self.backend != "mock":
             yield lambda tensor: torch.from_numpy(download(tensor)).float()
             return
+        self.driver.learn_entries(self.mode)
         with shadow(rounding) as values:
             if unknown := self._without_values(values):
                 raise NotAvailable(f"{unknown} has a shape and no values, so there is nothing to compute with")
