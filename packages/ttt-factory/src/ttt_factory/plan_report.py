@@ -47,15 +47,19 @@ def _operations(section: Section, mode: str) -> Table:
         pad_edge=False,
     )
     table.add_column("operation", no_wrap=True)
-    table.add_column("pattern", no_wrap=True, min_width=17)
-    for name, width in (("cores", 5), ("L1 bytes", 9), ("µs", 8)):
-        table.add_column(name, justify="right", no_wrap=True, min_width=width)
-    table.add_column("bound", no_wrap=True, min_width=8)
+    table.add_column("pattern", no_wrap=True)
+    for name in ("cores", "L1 bytes", "µs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bound", no_wrap=True)
+    part = ""
     for op in plan.ops:
+        before, (part, _, name) = part, op.request.name.rpartition(".")
+        if part != before:
+            table.add_row(Text(part, "bold"))
         for move in op.moves:
             table.add_row(*_move_row(move))
         table.add_row(
-            op.request.name,
+            name,
             type(op.pattern).__name__,
             f"{op.pattern.cores(op.request, plan.board)}",
             f"{op.l1_bytes:,}",
@@ -83,7 +87,7 @@ def _where(layout: str) -> str:
     """A layout in few words: what it splits, and where."""
     dims, _, rest = layout.partition(" in ")
     memory, _, cores = rest.partition(" on ")
-    places = {"@core.y": "blocks", "h@core": "one user a core", "s@core": "rows", "d@core": "columns", "@bank": "banks"}
+    places = {"@core.y": "blocks", "h@core": "users", "s@core": "rows", "d@core": "columns", "@bank": "banks"}
     split = next((words for mark, words in places.items() if mark in dims), "")
     return " ".join(part for part in (memory.upper(), split, f"on {cores}" if cores else "") if part)
 
