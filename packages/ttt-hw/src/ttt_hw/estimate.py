@@ -1,6 +1,7 @@
 """How long an operation takes, from what it moves and computes and the rates of the chip.
 
-time = max(matrix engine, vector engine, DRAM, NoC, links) + launch: the parts overlap but for the start of each program.
+time = max(engines, DRAM, NoC, links) + launch: the parts overlap but for the start of each program. Of the engines,
+the vectors' time adds to the matrix engine's, and that is as long as its products or as what they are unpacked from.
 Rates are in the catalogue.
 """
 
@@ -24,15 +25,21 @@ class Work:
     """
 
     matrix_cycles: float = 0
+    matrix_bytes: float = 0
+    """Of both operands of all tile products of the busiest core: what is unpacked for the matrix engine."""
     vector_bytes: float = 0
     """Through the unpackers of the busiest core."""
     dram_streamed: float = 0
     dram_bytes: float = 0
     dram_pages: int = 0
+    sender_bytes: float = 0
+    """Of `dram_bytes`, what the busiest core reads step by step in order to hand it on, each step after the last."""
     noc_bytes: float = 0
     multicast_bytes: float = 0
     link_us: float = 0
     programs: int = 1
+    multicasts: int = 0
+    """Programs that cannot start to compute before cores have told each other that they are ready."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,12 +75,13 @@ def estimate(work: Work, board: Board) -> Estimate:
     peak = chip.dram_gb_per_s * 1e3  # bytes per µs
     requests = work.dram_pages * rates.dram_request_cycles / chip.dram_banks / per_us
     interleaved = max(work.dram_bytes / (peak * rates.dram_interleaved), requests)
+    sent = work.sender_bytes / rates.sender_bytes_per_cycle / per_us
+    matrix = max(work.matrix_cycles / rates.matrix_efficiency, work.matrix_bytes / rates.matrix_bytes_per_cycle)
     return Estimate(
-        compute_us=(work.matrix_cycles / rates.matrix_efficiency + work.vector_bytes / rates.unpack_bytes_per_cycle)
-        / per_us,
-        dram_us=interleaved + work.dram_streamed / (peak * rates.dram_streamed),
+        compute_us=(matrix + work.vector_bytes / rates.unpack_bytes_per_cycle) / per_us,
+        dram_us=max(interleaved, sent) + work.dram_streamed / (peak * rates.dram_streamed),
         noc_us=(work.noc_bytes / rates.noc_bytes_per_cycle + work.multicast_bytes / rates.multicast_bytes_per_cycle)
         / per_us,
         link_us=work.link_us,
-        overhead_us=work.programs * rates.program_us,
+        overhead_us=work.programs * rates.program_us + work.multicasts * rates.multicast_us,
     )

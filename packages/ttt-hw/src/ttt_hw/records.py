@@ -33,18 +33,32 @@ class Rates:
     """Between two requests that a bank takes, however short they are."""
     matrix_efficiency: float
     """Share of the matrix engine's peak that large matmuls reach."""
+    matrix_bytes_per_cycle: float
+    """From one core's L1 into its matrix engine, of both operands of a tile product."""
     unpack_bytes_per_cycle: float
     """From one core's L1 into its engines."""
     noc_bytes_per_cycle: float
     """Into or out of one core."""
     multicast_bytes_per_cycle: float
     """From one core to many."""
+    sender_bytes_per_cycle: float
+    """Of DRAM, into a core that reads in steps what it hands on to others."""
     program_us: float
     """To start a program on all cores when the last has ended, and its shortest kernel."""
+    multicast_us: float
+    """Until the cores of a program that multicasts have told each other that they are ready, and the first step is there."""
     hop_us: float
     """From one chip to its neighbour."""
     link_efficiency: float
     """Share of a link's rate that payload has."""
+    reduce_efficiency: float
+    """The same where chips sum what they receive before they send on."""
+    collective_us: float
+    """To set up the links' workers of a collective."""
+    token_us: float
+    """On the host, from the end of a forward to the start of the next: logits read, tokens chosen, ids and positions sent."""
+    call_us: float
+    """On the host, for an operation that is not part of a trace."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -239,12 +239,16 @@ class BcastMatmul(Pattern[MatmulRequest]):
         elif self.output == "l1":
             noc += m * n * tile_bytes(request.output_dtype)
         alone = {"1d": columns_in, "1d_in1": rows_in, "2d": 0}[self.kind]
+        products = m * n * kt
         return Work(
-            matrix_cycles=m * n * kt * tile_cycles(kernel_of(request), board),
+            matrix_cycles=products * tile_cycles(kernel_of(request), board),
+            matrix_bytes=products * (in0 + in1),
             dram_bytes=dram,
             dram_pages=dram_tiles,
+            sender_bytes=max(columns_in, rows_in if reads[0] == DRAM else 0),
             noc_bytes=noc + alone,
             multicast_bytes=rows_in + columns_in - alone,
+            multicasts=1,
         )
 
     def to_ttnn(self, request: MatmulRequest, board: Board) -> dict[str, Any]:

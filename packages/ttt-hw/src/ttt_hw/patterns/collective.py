@@ -69,10 +69,11 @@ class Collective(Pattern[CollectiveRequest]):
     def work(self, request: CollectiveRequest, board: Board, reads: Sequence[str]) -> Work:
         sent, hops, programs, moved = self._load(request)
         rates = board.chip.rates
-        rate = self.num_links * board.link_gb_per_s * 1e3 * rates.link_efficiency  # bytes per µs
+        rate = self.num_links * board.link_gb_per_s * 1e3  # bytes per µs
+        efficiency = rates.link_efficiency if request.kind == "all_gather" else rates.reduce_efficiency
         in_dram = self.memory == "dram"
         return Work(
-            link_us=sent / rate + hops * rates.hop_us,
+            link_us=sent / (rate * efficiency) + hops * rates.hop_us + rates.collective_us * programs,
             dram_bytes=moved if in_dram else 0,
             dram_pages=int(moved / tile_bytes(request.dtype)) if in_dram else 0,
             noc_bytes=moved / self.num_links / 2,
