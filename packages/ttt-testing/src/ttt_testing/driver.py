@@ -8,7 +8,6 @@ Letters: B users, S tokens, D elements of a row, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,36 +19,12 @@ from ttt_core import Cached, CausalLM, Mode, SpecError, TttError
 from ttt_hw import upload
 from ttt_shard_dsl import TILE
 from ttt_testing.finding import Role, Sizes, role_of, sizes_of
+from ttt_testing.problem import Place, Problem
 
 Read = Callable[[Any], torch.Tensor]  # a device tensor's value
 _PROMPTS = (TILE + 1, 1, TILE)  # of the first users; the others start without one
 _STEPS = 2
 _STEPWISE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A row of a result: of which sequence, at which position of it, and what to call it."""
-
-    sequence: int
-    position: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """`sequences`: [S, D] rows or [S] ids each."""
-
-    sequences: tuple[torch.Tensor, ...]
-    places: tuple[Place, ...]
-
-    @property
-    def names(self) -> list[str]:
-        return [place.name for place in self.places]
-
-    def rows_of(self, results: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The rows of the places, out of a result [S, D or V] for each sequence."""
-        return torch.stack([results[place.sequence][place.position] for place in self.places])
 
 
 class Driver:
