@@ -66,7 +66,7 @@ def test_an_override_reaches_the_call(mesh: Any, program: Any) -> None:
         return width
 
     for mode in ("decode", "prefill"):
-        chosen = {"pattern": "BcastMatmul", "inner": 2}
+        chosen = {"pattern": "BcastMatmul", "weight": "interleaved", "inner": 2}
         assert inner(mode, {f"{mode}.qkv_matmul": chosen}) == 2
         assert inner(mode, {f"{mode}.attention.qkv_matmul": {**chosen, "inner": 4}}) == 4
 
