@@ -40,7 +40,8 @@ SCATTERED = (
     64 * 1024
 )  # kept free beside collectives: semaphores of other programs lie between tensors, wherever those ended
 TEMPORARY = ("<temporary>", "")
-BEAM = 8  # partial plans that are kept
+BEAM = 12  # partial plans that are kept, at least
+EFFORT = 96  # partial plans of all operations together: short blocks can afford a wider beam
 COMBINATIONS = 64  # of layouts of an operation's inputs that are tried
 PER_LAYOUT = 3  # configs of one operation that are kept where they read and write the same layouts
 
@@ -87,10 +88,6 @@ class _State:
         self.space = space
         self.step = step
         self.previous = previous
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        return tuple(self.where.items()), tuple(self.stored.values())
 
     def ops(self) -> tuple[PlannedOp, ...]:
         found: list[PlannedOp] = []
@@ -190,6 +187,7 @@ class _Search:
             self.room -= SCATTERED
         self.patience = patience
         self.types = block.types
+        self.beam = max(BEAM, EFFORT // max(1, len(block.ops)))
         self.stored = {stored.name for stored in block.stored}
         self.sizes: dict[tuple[str, str], tuple[int, int]] = {}
         self.touched = [tuple(dict.fromkeys((*op.inputs, *op.results))) for op in block.ops]
@@ -200,6 +198,9 @@ class _Search:
                 self.last_use[name] = index
                 self.last_use_in[name, _part(op)] = index
         end = len(block.ops)
+        self.read_again = [
+            [name for name in self.stored if self.last_use.get(name, -1) > index] for index in range(len(block.ops))
+        ]
         for name in (*block.outputs, *((name for name, _ in block.inputs) if keep_inputs else ())):
             self.last_use[name] = end
 
@@ -212,15 +213,19 @@ class _Search:
         return self.finish(states, ends)
 
     def start(self, entry: Mapping[str, str], stored: dict[str, str]) -> _State:
-        sizes = [self._size(name, text) for name, text in entry.items()]
+        held = [*entry.items(), *((name, text) for name, text in stored.items() if name in self.stored)]
+        sizes = [self._size(name, text) for name, text in held]
         where: dict[str, _Copies] = {name: ((CALLER, text),) for name, text in entry.items()}
         space: Space | None = ()
-        for key, (l1, _) in zip(entry.items(), sizes, strict=True):
+        for key, (l1, _) in zip(held, sizes, strict=True):
             space = None if space is None else hold(space, key, l1, self.room)
         alive = sum(l1 for l1, _ in sizes)
         if space is None:
-            raise self._full(f"the block's inputs take {alive:,} bytes of L1 a core; {self.room:,} are there.", alive)
-        return _State(0.0, where, stored, alive, sum(dram for _, dram in sizes), space)
+            raise self._full(
+                f"the block's inputs and what stays in L1 take {alive:,} bytes a core; {self.room:,} are there.", alive
+            )
+        dram = sum(dram for _, dram in sizes[: len(entry)])
+        return _State(0.0, where, stored, alive, dram, space)
 
     def step(self, states: Sequence[_State], index: int, op: OpRequest) -> list[_State]:
         """Every state with the operation added in every legal way; the best of them."""
@@ -231,12 +236,14 @@ class _Search:
         costs: list[float] = []  # of the distinct states that were found, in order
         for state in states:
             for option in options:
-                if len(costs) >= BEAM and state.cost + option.time_us >= costs[BEAM - 1]:
+                if len(costs) >= self.beam and state.cost + option.time_us >= costs[self.beam - 1]:
                     break  # the options that follow are slower still
                 following = self._follow(state, index, op, option)
                 if following is None:
                     continue
-                key = following.key
+                # Partial plans compete if all that is read again lies in the same places.
+                again = tuple(following.stored.get(name) for name in self.read_again[index])
+                key = tuple(following.where.items()), again
                 if key not in found:
                     insort(costs, following.cost)
                     found[key] = following
@@ -244,12 +251,12 @@ class _Search:
                     found[key] = following
         if not found:
             raise self._why_not(states, op, options)
-        return sorted(found.values(), key=lambda state: state.cost)[:BEAM]
+        return sorted(found.values(), key=lambda state: state.cost)[: self.beam]
 
     def _follow(self, state: _State, index: int, op: OpRequest, option: Option) -> _State | None:
         stored, where = state.stored, state.where
         alive, dram, cost = state.alive, state.dram, state.cost + option.time_us
-        space: Space | None = state.space
+        space = state.space
         part = _part(op)
         moves: list[PlannedMove] = []
         for position, (name, text) in enumerate(zip(op.inputs, option.reads, strict=True)):
@@ -276,11 +283,10 @@ class _Search:
             replaces = any(owner == part for owner, _ in copies)
             target_l1, target_dram = self._size(name, text)
             source_l1, source_dram = self._size(name, source) if replaces else (0, 0)
-            space = hold(space, (name, text), target_l1, self.room)
-            if space is None or buffers > lowest(space, self.room):
+            beside = hold(space, (name, text), target_l1, self.room)
+            if beside is None or buffers > lowest(beside, self.room):
                 return None
-            if replaces:
-                space = release(space, (name, source))
+            space = release(beside, (name, source)) if replaces else beside
             alive += target_l1 - source_l1
             dram += target_dram - source_dram
             cost += time.time_us
@@ -308,8 +314,8 @@ class _Search:
             option.pattern.adapts
         ):  # as it was compiled first, so it runs later: it must come out the same beside anything
             own = sum(self._size(name, text)[0] for name, text in zip(op.inputs, option.reads, strict=True))
-            others = self.room - lowest(working, self.room) - own - option.result_bytes
-            if option.pattern.buffers_beside(op, self.board, option.reads, others) != option.buffers:
+            neighbours = self.room - lowest(working, self.room) - own - option.result_bytes
+            if option.pattern.buffers_beside(op, self.board, option.reads, neighbours) != option.buffers:
                 return None
         space = release(working, TEMPORARY)
         l1_bytes = alive + option.buffers + option.result_bytes
@@ -420,9 +426,9 @@ class _Search:
             return PlacementError(
                 f"{op.name}: no pattern reads {name!r} where it lies ({text}). Place it otherwise, or let the planner do it."
             )
-        for position, name in enumerate(op.inputs):
+        for at, name in enumerate(op.inputs):
             if name in self.stored - states[0].stored.keys() and all(
-                " in dram" not in option.reads[position] for option in options
+                " in dram" not in option.reads[at] for option in options
             ):
                 return PlacementError(
                     f"{op.name}: every config that may run it reads {name!r} from L1, where what stays would take room from "
