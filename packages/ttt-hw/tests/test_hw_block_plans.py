@@ -33,7 +33,8 @@ USERS = Workload(mode="decode", users=8, context=0)
 
 def gated(work: Workload, prefix: str = "") -> BlockRequest:
     """y = (x @ w) · tanh(x @ w), then x + y: x is read at both ends."""
-    x = TensorType(shape=(1, 1, work.rows, DIM))
+    shape = (1, 1, work.rows, DIM)
+    x = TensorType(shape=shape)
     weight = TensorType(shape=(1, 1, DIM, DIM), dtype="bfloat8_b")
     return BlockRequest(
         mode=work.mode,
@@ -48,9 +49,9 @@ def gated(work: Workload, prefix: str = "") -> BlockRequest:
                 n=DIM,
                 weight_dtype="bfloat8_b",
             ),
-            UnaryRequest(name=f"{prefix}tanh", inputs=(f"{prefix}matmul",), shape=x.shape, activation="tanh"),
-            BinaryRequest(name=f"{prefix}gate", inputs=(f"{prefix}matmul", f"{prefix}tanh"), op="mul", shape=x.shape),
-            BinaryRequest(name="sum", inputs=("x", f"{prefix}gate"), op="add", shape=x.shape),
+            UnaryRequest(name=f"{prefix}tanh", inputs=(f"{prefix}matmul",), shape=shape, activation="tanh"),
+            BinaryRequest(name=f"{prefix}gate", inputs=(f"{prefix}matmul", f"{prefix}tanh"), op="mul", shape=shape),
+            BinaryRequest(name="sum", inputs=("x", f"{prefix}gate"), op="add", shape=shape),
         ),
         outputs=("sum",),
     )
