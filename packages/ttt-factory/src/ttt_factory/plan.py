@@ -102,7 +102,8 @@ class MemoryUse:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlan:
-    """Sections in the order in which a forward goes through them, distinct layers once. Times are estimates."""
+    """Sections in the order in which a forward goes through them, distinct layers once. Times are estimates; `time_us` is the
+    chips' alone."""
 
     board: Board
     demand: PlanDemand
@@ -111,14 +112,35 @@ class ModelPlan:
     def time_us(self, mode: str) -> float:
         return sum(section.count * section.plans[mode].time_us for section in self.sections)
 
+    def calls(self, mode: str) -> int:
+        """Operations that the host issues for a forward, moves between them included."""
+        return sum(
+            section.count * (sum(1 + len(op.moves) for op in plan.ops) + len(plan.exits))
+            for section in self.sections
+            for plan in (section.plans[mode],)
+        )
+
+    @property
+    def step_us(self) -> float:
+        """A decode step, replayed from a trace, and what the host does between two of them."""
+        return self.time_us("decode") + self.board.chip.rates.token_us
+
     @property
     def tokens_per_second_per_user(self) -> float:
-        return 1e6 / self.time_us("decode")
+        return 1e6 / self.step_us
+
+    def first_token_us(self, *, traced: bool = False) -> float:
+        """Time to the first token of one user's prompt: the host issues operations while the chips run those before, unless
+        it replays a trace.
+        """
+        rates = self.board.chip.rates
+        host = 0.0 if traced else self.calls("prefill") * rates.call_us
+        return max(self.time_us("prefill"), host) + rates.token_us
 
     @property
     def ttft_ms(self) -> float:
-        """Time to the first token of one user's prompt."""
-        return self.time_us("prefill") / 1e3
+        """As `first_token_us`, with a prefill that is not traced."""
+        return self.first_token_us() / 1e3
 
     @cached_property
     def memory(self) -> MemoryUse:

@@ -33,6 +33,8 @@ class Rates:
     """Between two requests that a bank takes, however short they are."""
     matrix_efficiency: float
     """Share of the matrix engine's peak that large matmuls reach."""
+    matrix_streamed: float
+    """The same share where a few cores beside the DRAM's banks multiply what they stream."""
     matrix_bytes_per_cycle: float
     """From one core's L1 into its matrix engine, of both operands of a tile product."""
     unpack_bytes_per_cycle: float

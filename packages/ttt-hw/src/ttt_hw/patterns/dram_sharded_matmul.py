@@ -143,11 +143,10 @@ class DramShardedMatmul(Pattern[MatmulRequest]):
         weight = kt * nt * tile_bytes(request.weight_dtype)
         kernel = kernel_of(request)
         width = padded_width(ceil_div(nt, board.dram_banks) // self.readers, kernel)
-        alone = self.readers == 1  # several readers reach what any cores do that read from everywhere
+        rates = board.chip.rates
         return Work(
-            matrix_cycles=width * kt * tile_cycles(kernel, board),
-            dram_streamed=weight if alone else 0,
-            dram_bytes=0 if alone else weight,
+            matrix_cycles=width * kt * tile_cycles(kernel, board) * rates.matrix_efficiency / rates.matrix_streamed,
+            dram_streamed=weight,
             noc_bytes=width * tile_bytes(request.output_dtype),
             multicast_bytes=kt * tile_bytes(request.input_dtype),
         )

@@ -1,0 +1,105 @@
+"""Published and measured speeds of whole models, and what a plan predicts for the same.
+
+A file of measurements is JSON with `schema` 1 and any of `ops` (see ttt_hw.calibration), `models`, `configs` (config.json
+files of Hugging Face by the names that models have in rows) and `stacks` (overrides by name: the configs that were run). A row
+of `models` has an `id`, `model`, `device`, `users`, `prompt`, `context` (positions of the cache that a decode step reads),
+`source`, and what was measured: `tokens_per_second_per_user`, `ttft_ms`. It may have `mesh`, `mode`, `stack`, `traced` (the
+prefill was replayed), `bar` false (shown, not counted), `differs` (it ran in a way that ttt cannot: counted apart), `note`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from ttt_core import SpecError
+from ttt_factory.huggingface import spec_of_config
+from ttt_factory.plan import ModelPlan, PlanDemand, plan_model
+from ttt_factory.requests import precision_of
+from ttt_hw import board_as
+from ttt_hw.calibration import read_measurements
+
+Quantity = Literal["tokens_per_second_per_user", "ttft_ms"]
+QUANTITIES: tuple[Quantity, ...] = ("tokens_per_second_per_user", "ttft_ms")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One measured number of a row, and the plan that predicts it."""
+
+    row: Mapping[str, Any]
+    quantity: Quantity
+    plan: ModelPlan
+
+    @property
+    def measured(self) -> float:
+        return float(self.row[self.quantity])
+
+    @property
+    def predicted(self) -> float:
+        if self.quantity == "tokens_per_second_per_user":
+            return self.plan.tokens_per_second_per_user
+        return self.plan.first_token_us(traced=bool(self.row.get("traced", False))) / 1e3
+
+    @property
+    def error(self) -> float:
+        return self.predicted / self.measured - 1
+
+    @property
+    def group(self) -> Literal["counted", "differs", "shown"]:
+        if not self.row.get("bar", True):
+            return "shown"
+        return "differs" if "differs" in self.row else "counted"
+
+    @property
+    def bound(self) -> str:
+        """What most of the predicted time goes to: a bound of the operations, or the host."""
+        return bound_of(self.plan, "decode" if self.quantity == "tokens_per_second_per_user" else "prefill")
+
+
+def published_models() -> dict[str, Any]:
+    """The measurements that ttt comes with: speeds that tt-metal's documents and issues name."""
+    return read_measurements(Path(str(files("ttt_factory").joinpath("published_models.json"))))
+
+
+def compare_models(document: Mapping[str, Any]) -> list[Speed]:
+    """Each measured number of a file with its plan. Errors: SpecError for a row that lacks something; those of plans."""
+    found = []
+    for row in document.get("models", ()):
+        plan = plan_of_row(row, document)
+        found += [Speed(row=row, quantity=quantity, plan=plan) for quantity in QUANTITIES if quantity in row]
+    return found
+
+
+def plan_of_row(row: Mapping[str, Any], document: Mapping[str, Any]) -> ModelPlan:
+    try:
+        spec = spec_of_config(document["configs"][row["model"]])
+        mode = row.get("mode", "performance")
+        demand = PlanDemand(
+            spec=spec,
+            users=row["users"],
+            context=row["context"],
+            prompt=row["prompt"],
+            precision=precision_of(spec, mode),
+            mode=mode,
+            overrides=document["stacks"][row["stack"]] if "stack" in row else {},
+        )
+        return plan_model(demand, board_as(row["device"], row.get("mesh")))
+    except KeyError as error:
+        raise SpecError(f"row {row.get('id')!r} of the measurements: {error.args[0]!r} is missing or unknown.") from error
+
+
+def bound_of(plan: ModelPlan, mode: str) -> str:
+    rates = plan.board.chip.rates
+    times: Counter[str] = Counter({"host": rates.token_us})
+    if mode == "prefill" and plan.calls(mode) * rates.call_us > plan.time_us(mode):
+        return "host"
+    for section in plan.sections:
+        for op in section.plans[mode].ops:
+            times[op.estimate.bound] += section.count * op.estimate.time_us
+    return times.most_common(1)[0][0]
