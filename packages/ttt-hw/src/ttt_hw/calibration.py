@@ -4,7 +4,7 @@ A file of measurements is JSON: `schema` 1 and `ops`, a list of objects. Each ha
 catalogue, the measured time `us` of the kernel on one chip in µs, and a `source`; `grid` [x, y] where the chip had other
 cores than the record; `bar` false, with a `note`, where the row is shown but not counted. Besides, by `op`:
 
-matmul: `m`, `k`, `n`, `dtype` of all three tensors, `fidelity`, `activations` l1 or dram.
+matmul: `m`, `k`, `n`, `dtype` of all three tensors but for a `weight_dtype`, `fidelity`, `activations` l1 or dram.
 prefill_attention: `tokens`, `num_heads`, `num_kv_heads`, `head_dim`, `kv_dtype`, `q_chunk`, `k_chunk`, `fidelity`, `fp32`.
 decode_attention: `users`, `context`, `num_heads`, `num_kv_heads`, `head_dim`, `kv_dtype`.
 all_gather, reduce_scatter, all_reduce: `chips`, `topology` linear or ring, `bytes` of the whole tensor in bfloat16, of each
@@ -156,7 +156,7 @@ def _matmul(row: Mapping[str, Any], record: Board) -> Work:
         k=row["k"],
         n=row["n"],
         input_dtype=dtype,
-        weight_dtype=dtype,
+        weight_dtype=row.get("weight_dtype", dtype),
         output_dtype=dtype,
         kernel=ComputeKernel(fidelity=row["fidelity"], fp32_accumulate=False),
     )
