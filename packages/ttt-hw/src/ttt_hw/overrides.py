@@ -8,10 +8,12 @@ what the operation computes with: `weight_dtype`, `output_dtype`, `fidelity`, `f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from typing import Any, get_args
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ttt_core import PlacementError
 from ttt_hw.compute import ComputeKernel, Fidelity, matmul_kernel
@@ -19,12 +21,14 @@ from ttt_hw.patterns import PATTERNS
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.planner import candidates_of, first_problem, legal_options, why_no_option
 from ttt_hw.records import Board
-from ttt_hw.requests import BlockRequest, OpRequest, Stored
+from ttt_hw.requests import BlockRequest, OpRequest, Stored, TensorType
 from ttt_hw.transfer import DType
 
 Overrides = Mapping[str, Mapping[str, Any]]
 
 MODES = ("prefill", "decode")
+_READ_AS = {0: ("input_dtype", "a_dtype"), 1: ("b_dtype",)}
+"""The fields that say as what an operation reads its inputs, by position."""
 PRECISION = ("weight_dtype", "output_dtype", "fidelity", "fp32_accumulate")
 _NEAREST = 64  # how far a legal number is looked for
 _SHOWN = 4  # legal values of a field that is no number
@@ -79,16 +83,27 @@ def for_mode(overrides: Overrides, block: BlockRequest) -> dict[str, dict[str, A
 
 
 def with_precision(block: BlockRequest, overrides: Mapping[str, Mapping[str, Any]]) -> BlockRequest:
-    """The block with the overrides of what its operations compute with; a weight's own type follows."""
+    """The block with the overrides of what its operations compute with. A weight's own type follows, and what the readers of a
+    result take.
+
+    Errors: PlacementError for a dtype or fidelity that there is not, or a result that its readers do not take.
+    """
     if not any(set(PRECISION) & set(values) for values in overrides.values()):
         return block
     ops, stored = [], {each.name: each for each in block.stored}
+    made: dict[str, TensorType] = {}
     for op in block.ops:
         values = {name: value for name, value in overrides.get(op.name, {}).items() if name in PRECISION}
-        changed = _precise(op, values)
+        changed = _precise(_reading(op, made), values)
         for name, type_ in zip(changed.inputs, changed.operands, strict=True):
             if name in stored:
                 stored[name] = Stored(name=name, type=type_, kind=stored[name].kind)
+        made.update({name: type_ for name, type_ in changed.results.items() if type_ != op.results[name]})
+        if left := [name for name in changed.results if name in made and name in block.outputs]:
+            raise PlacementError(
+                f"{op.name}: output_dtype={made[left[0]].dtype} would change what leaves the block, which is read as "
+                f"{op.results[left[0]].dtype}. Leave it."
+            )
         ops.append(changed)
     return replace(block, ops=tuple(ops), stored=tuple(stored.values()))
 
@@ -107,6 +122,22 @@ def allowed_patterns(
         if values:
             found[op.name] = _matching(op, block, values, board)
     return found
+
+
+def _reading(op: OpRequest, made: Mapping[str, TensorType]) -> OpRequest:
+    """An operation that reads results of other dtypes than it was listed with."""
+    known = {field.name for field in fields(op)}
+    for position, (name, wanted) in enumerate(zip(op.inputs, op.operands, strict=True)):
+        if name not in made or made[name] == wanted:
+            continue
+        field = next((field for field in _READ_AS.get(position, ()) if field in known), None)
+        if field is None:
+            raise PlacementError(
+                f"{name}: output_dtype={made[name].dtype} is not what {op.name} reads, {wanted.dtype}. Leave it."
+            )
+        change: dict[str, Any] = {field: made[name].dtype}
+        op = replace(op, **change)
+    return op
 
 
 def _precise(op: OpRequest, values: Mapping[str, Any]) -> OpRequest:
@@ -167,9 +198,10 @@ def _matching(op: OpRequest, block: BlockRequest, values: Mapping[str, Any], boa
     having = [c for c in candidates if wanted.keys() <= _fields(c)]
     if not having:
         raise PlacementError(f"{where}: {_no_field(wanted, candidates)}")
+    _check_kinds(having, wanted, where)
+    having = [c for c in having if not _unlike(c, wanted)]
     chosen = [o.pattern for o in legal_options(op, board) if o.pattern in having]
     base = next(iter(chosen or [c for c in legal if c in having] or having))
-    _check_kinds(base, wanted, where)
     exact = [c for c in legal if c in having and _has(c, wanted)]
     changed = [replace(c, **wanted) for c in chosen]  # as the planner would have it but for these values
     found = dict.fromkeys([*exact, *(c for c in changed if first_problem(c, op, board) is None)])
@@ -199,11 +231,41 @@ def _no_field(wanted: Mapping[str, Any], candidates: Iterable[Pattern[Any]]) -> 
     return f"no pattern has {' and '.join(wanted)} together: {having}."
 
 
-def _check_kinds(base: Pattern[Any], wanted: Mapping[str, Any], where: str) -> None:
+def _check_kinds(having: Sequence[Pattern[Any]], wanted: Mapping[str, Any], where: str) -> None:
+    """Errors: PlacementError for values of another kind than every pattern has, or words that are not among those it knows."""
+    problems = [_unlike(c, wanted) for c in having]
+    if all(problems):
+        raise PlacementError(f"{where}: {problems[0]}.")
+
+
+def _unlike(pattern: Pattern[Any], wanted: Mapping[str, Any]) -> str:
+    """The value that cannot be one of a field; empty where each can."""
     for name, value in wanted.items():
-        current = getattr(base, name)
-        if None not in (current, value) and _kind(value) != _kind(current):
-            raise PlacementError(f"{where}: {name}={_written(value)} must be of the kind of {_written(current)}.")
+        current, hint = getattr(pattern, name), _hints(type(pattern))[name]
+        if _fits(value, hint):
+            continue
+        if get_origin(hint) is Literal:
+            return f"{name}={_written(value)} is none of {', '.join(map(_written, get_args(hint)))}"
+        return f"{name}={_written(value)} must be of the kind of {hint if current is None else _written(current)}"
+    return ""
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a field's type: a number, a word, a pair, or one of several of these."""
+    kind = get_origin(hint)
+    if kind is Literal:
+        return value in get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, each) for each in get_args(hint))
+    if kind is tuple:
+        kinds = get_args(hint)
+        return type(value) is tuple and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    return type(value) is hint
+
+
+@cache
+def _hints(pattern: type[Pattern[Any]]) -> dict[str, Any]:
+    return get_type_hints(pattern)
 
 
 def _illegal(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], board: Board) -> str:
@@ -215,15 +277,11 @@ def _illegal(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], board
     return f"{name}={_written(wanted[name])}: {problem}.{hint}"
 
 
-def _kind(value: Any) -> object:
-    return tuple(_kind(each) for each in value) if isinstance(value, tuple) else type(value)
-
-
 def _written(value: Any) -> str:
     """As people write it: a pair is 8x4."""
     if isinstance(value, tuple) and len(value) == 2:
         return "x".join(map(str, value))
-    return str(value)
+    return repr(value)
 
 
 def _culprit(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], board: Board) -> str:
@@ -248,11 +306,13 @@ def _nearest(base: Pattern[Any], op: OpRequest, wanted: Mapping[str, Any], name:
                     nearby > 0 and first_problem(replace(base, **{**wanted, name: nearby}), op, board) is None
                 ):
                     return str(nearby)
-        return str(min(legal, key=lambda each: abs(each - value), default=""))
+        return str(
+            min((each for each in legal if isinstance(each, int)), key=lambda each: abs(each - value), default="")
+        )
     if isinstance(value, tuple):
         ordered = sorted(legal, key=lambda pair: (sum(abs(a - b) for a, b in zip(pair, value, strict=True)), pair))
         return _written(ordered[0]) if ordered else ""
-    return ", ".join(sorted(map(str, legal))[:_SHOWN])
+    return ", ".join(sorted(map(_written, legal))[:_SHOWN])
 
 
 def plain(value: Any) -> Any:
