@@ -148,7 +148,8 @@ def test_a_chunk_of_attention(cases: Any) -> None:
         PlacementError, match=r"^override of prefill\.heads on n150: q_chunk=100: .*legal q_chunk: 128\.$"
     ):
         Planner(N150, overrides={"heads": {"q_chunk": 100}}).plan(block)
-    assert Planner(N150, overrides={"heads": {"k_chunk": 256}}).plan(block)["heads"].pattern.k_chunk == 256
+    pattern: Any = Planner(N150, overrides={"heads": {"k_chunk": 256}}).plan(block)["heads"].pattern
+    assert pattern.k_chunk == 256
 
 
 @pytest.mark.parametrize("grid", ["8x4", [8, 4], (8, 4)])
@@ -201,7 +202,10 @@ def test_readers_take_a_result_as_it_is_made(cases: Any, mesh: Any) -> None:
 
 
 def test_a_mode_before_the_name(cases: Any) -> None:
-    overrides: dict[str, dict[str, Any]] = {"decode.up_matmul": {"inner": 1}, "up_matmul": {"pattern": "DramShardedMatmul"}}
+    overrides: dict[str, dict[str, Any]] = {
+        "decode.up_matmul": {"inner": 1},
+        "up_matmul": {"pattern": "DramShardedMatmul"},
+    }
     assert for_mode(overrides, cases.feed_forward("decode", 32, 2048, 8192)) == {
         "up_matmul": {"inner": 1, "pattern": "DramShardedMatmul"}
     }
