@@ -90,8 +90,9 @@ def test_a_soft_cap_is_unfused() -> None:
     capped = replace(SPEC, soft_cap=50.0, score_scale=0.1, window=256)
     decode = listed(capped, DECODE)
     assert [op.name for op in decode.ops][12:] == [
-        "mask_rows", "mask_by_user", "grouped_q", "scores", "capped_scores", "masked_scores", "probabilities", "attended",
-        "concat_heads", "output_matmul",
+        "mask_rows", "mask_transposed", "mask_by_user", "q_by_user", "q_for_groups", "scores", "capped_scores", "masked_scores",
+        "probabilities", "attended", "own_groups", "joined_groups", "attended_heads", "transpose_heads", "concat_heads",
+        "output_matmul",
     ]  # fmt: skip
     tanh = next(op for op in decode.ops if isinstance(op, UnaryRequest))
     assert (tanh.activation, tanh.scale) == ("tanh", 0.1 / 50)

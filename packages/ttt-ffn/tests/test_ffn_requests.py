@@ -48,8 +48,8 @@ def test_plain() -> None:
 
 
 def test_experts() -> None:
-    pieces = ["router_matmul", "routing", "gate_matmul", "up_matmul", "gate", "down_matmul", "routing_by_expert",
-              "weighted", "sum_experts"]  # fmt: skip
+    pieces = ["router_matmul", "routing", "gate_matmul", "up_matmul", "gate", "down_matmul", "routing_by_expert_lines",
+              "routing_by_expert_heads", "routing_by_expert", "weighted", "sum_experts"]  # fmt: skip
     block = listed(EXPERTS, replace(DECODE, chips=2))
     assert [op.name for op in block.ops] == [*pieces, "all_reduce"]
     assert block.types["router_weight"].dtype == "bfloat16"
