@@ -58,9 +58,7 @@ def operations(work: Workload, head_dim: int, context: int, mesh: Any) -> Operat
         hidden_dim=64, num_heads=2, num_kv_heads=2, head_dim=head_dim, max_context=context, rope=RopeSpec()
     )
     precision: dict[str, Any] = dict.fromkeys(("qkv_weights", "output_weights", "kv_cache"), "bfloat8_b")
-    plans = BlockPlans(
-        lambda work: attention_request(spec, work, precision), board_of(mesh), typical=typical(context)
-    )
+    plans = BlockPlans(lambda work: attention_request(spec, work, precision), board_of(mesh), typical=typical(context))
     return plans(work)
 
 

@@ -55,9 +55,9 @@ def test_experts() -> None:
     assert block.types["router_weight"].dtype == "bfloat16"
     assert block.types["weighted"].shape == (1, 4, 8, 64)
     long = listed(EXPERTS, PREFILL)
-    assert [op.name for op in long.ops] == [f"{name}.{index}" for index in range(3) for name in ("rows", *pieces)] + [
-        "join_rows"
-    ]
+    by_expert = ["routing_by_expert.{}_lines", "routing_by_expert.{}_heads"]
+    piece = ["rows.{}", *(f"{name}.{{}}" for name in pieces[:6]), *by_expert, *(f"{name}.{{}}" for name in pieces[8:])]
+    assert [op.name for op in long.ops] == [name.format(index) for index in range(3) for name in piece] + ["join_rows"]
     assert [long.types[f"rows.{index}"].shape[2] for index in range(3)] == [1024, 1024, 64]
 
 
