@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ttnn
-
 from ttt_attention.heads import padded_head_dim, split_heads
 from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError, Tensor
@@ -45,6 +43,8 @@ class ContiguousKVCache:
                 f"a KV cache of context {context}; the model's positions end at {spec.max_context}. Nearest: {longest}."
             )
         placement = cache_placement(spec, users=users, context=context, device=board_of(device), dtype=dtype)
+        import ttnn  # takes seconds, and plans read this module for shapes alone
+
         memory = placement.to_memory_config()
         keys, values = (
             ttnn.zeros(placement.chip_shape, getattr(ttnn, dtype), ttnn.TILE_LAYOUT, device, memory_config=memory)

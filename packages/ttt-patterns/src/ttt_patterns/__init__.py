@@ -1,8 +1,29 @@
-"""Transformer layers composed from blocks by Protocol."""
+"""Transformer layers composed from blocks by Protocol.
 
-from ttt_patterns.decoder import DecoderLayer as DecoderLayer
-from ttt_patterns.model import DecoderModel as DecoderModel
-from ttt_patterns.requests import layer_request as layer_request
-from ttt_patterns.spec import LayerSpec as LayerSpec, Residual as Residual
+Names are imported when first used: plans need the specs and lists of operations, and ttnn takes seconds to import.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ttt_core import on_demand
+
+if TYPE_CHECKING:
+    from ttt_patterns.decoder import DecoderLayer as DecoderLayer
+    from ttt_patterns.model import DecoderModel as DecoderModel
+    from ttt_patterns.requests import layer_request as layer_request
+    from ttt_patterns.spec import LayerSpec as LayerSpec, Residual as Residual
+else:
+    __getattr__ = on_demand(
+        __name__,
+        {
+            "decoder": ["DecoderLayer"],
+            "model": ["DecoderModel"],
+            "requests": ["layer_request"],
+            "spec": ["LayerSpec", "Residual"],
+        },
+        globals(),
+    )
 
 __all__ = ["DecoderLayer", "DecoderModel", "LayerSpec", "Residual", "layer_request"]
