@@ -20,7 +20,7 @@ from ttt_factory.measured import Speed
 from ttt_factory.plan import ModelPlan
 from ttt_hw.catalogue import BLACKHOLE, WORMHOLE
 from ttt_hw.estimate import Work, estimate
-from ttt_hw.records import Board, Rates
+from ttt_hw.records import Board
 
 STEPS_PER_OCTAVE = 12
 OCTAVES = 1  # each way
@@ -94,8 +94,8 @@ def _grid(value: float) -> list[float]:
 
 def _logs(speed: Speed, constants: Sequence[Constant], grids: Sequence[list[float]]) -> list[float]:
     """ln(predicted / measured) for each combination."""
-    device = _DeviceTime(speed.plan, "prefill" if speed.quantity == "ttft_ms" else "decode")
-    calls = 0 if speed.row.get("traced", False) else speed.plan.calls("prefill")
+    device = _DeviceTime(speed.plan, speed.mode)
+    standing = speed.plan.board.chip.rates
     arch = speed.plan.board.chip.arch
     found = []
     for values in product(*grids):
@@ -104,23 +104,13 @@ def _logs(speed: Speed, constants: Sequence[Constant], grids: Sequence[list[floa
             for constant, value in zip(constants, values, strict=True)
             if constant.arch in (None, arch)
         }
-        rates = _Host(speed.plan.board.chip.rates, chosen)
-        us = device.at({name: value for name, value in chosen.items() if name not in _HOST})
-        if speed.quantity == "ttft_ms":
-            us = max(us, calls * rates.call_us)
-        us += rates.token_us
-        predicted = us / 1e3 if speed.quantity == "ttft_ms" else 1e6 / us
+        host = {name: chosen.pop(name, getattr(standing, name)) for name in _HOST}
+        predicted = speed.from_times(device.at(chosen), **host)
         found.append(float(np.log(predicted / speed.measured)))
     return found
 
 
 _HOST = ("token_us", "call_us")
-
-
-class _Host:
-    def __init__(self, rates: Rates, chosen: Mapping[str, float]) -> None:
-        self.token_us = chosen.get("token_us", rates.token_us)
-        self.call_us = chosen.get("call_us", rates.call_us)
 
 
 class _DeviceTime:

@@ -4,15 +4,14 @@ A file of measurements is JSON with `schema` 1 and any of `ops` (see ttt_hw.cali
 files of Hugging Face by the names that models have in rows) and `stacks` (overrides by name: the configs that were run). A row
 of `models` has an `id`, `model`, `device`, `users`, `prompt`, `context` (positions of the cache that a decode step reads),
 `source`, and what was measured: `tokens_per_second_per_user`, `ttft_ms`. It may have `mesh`, `mode`, `stack`, `traced` (the
-prefill was replayed), `bar` false (shown, not counted), `differs` (it ran in a way that ttt cannot: counted apart), `note`.
+prefill was replayed), `forward` true (the host issued operation after operation, and did nothing between forwards), `bar` false (shown, not counted), `differs` (it ran in a way that ttt cannot: counted apart), `note`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -41,10 +40,30 @@ class Speed:
         return float(self.row[self.quantity])
 
     @property
+    def mode(self) -> Literal["decode", "prefill"]:
+        return "decode" if self.quantity == "tokens_per_second_per_user" else "prefill"
+
+    @property
+    def calls(self) -> int:
+        """Operations that the host issued one by one; 0: it replayed a trace, as it is taken to do in decode."""
+        forward = bool(self.row.get("forward", False))
+        traced = not forward and (self.mode == "decode" or bool(self.row.get("traced", False)))
+        return 0 if traced else self.plan.calls(self.mode)
+
+    @property
+    def tails(self) -> int:
+        """How often the host's work between tokens is in the number."""
+        return 0 if self.row.get("forward", False) else 1
+
+    def from_times(self, device_us: float, call_us: float, token_us: float) -> float:
+        """The number, from the time of the chips and what the host takes."""
+        us = max(device_us, self.calls * call_us) + self.tails * token_us
+        return 1e6 / us if self.mode == "decode" else us / 1e3
+
+    @property
     def predicted(self) -> float:
-        if self.quantity == "tokens_per_second_per_user":
-            return self.plan.tokens_per_second_per_user
-        return self.plan.first_token_us(traced=bool(self.row.get("traced", False))) / 1e3
+        rates = self.plan.board.chip.rates
+        return self.from_times(self.plan.time_us(self.mode), rates.call_us, rates.token_us)
 
     @property
     def error(self) -> float:
@@ -59,7 +78,14 @@ class Speed:
     @property
     def bound(self) -> str:
         """What most of the predicted time goes to: a bound of the operations, or the host."""
-        return bound_of(self.plan, "decode" if self.quantity == "tokens_per_second_per_user" else "prefill")
+        rates = self.plan.board.chip.rates
+        if self.calls * rates.call_us > self.plan.time_us(self.mode):
+            return "host"
+        times: Counter[str] = Counter({"host": self.tails * rates.token_us})
+        for section in self.plan.sections:
+            for op in section.plans[self.mode].ops:
+                times[op.estimate.bound] += section.count * op.estimate.time_us
+        return times.most_common(1)[0][0]
 
 
 def published_models() -> dict[str, Any]:
@@ -92,14 +118,3 @@ def plan_of_row(row: Mapping[str, Any], document: Mapping[str, Any]) -> ModelPla
         return plan_model(demand, board_as(row["device"], row.get("mesh")))
     except KeyError as error:
         raise SpecError(f"row {row.get('id')!r} of the measurements: {error.args[0]!r} is missing or unknown.") from error
-
-
-def bound_of(plan: ModelPlan, mode: str) -> str:
-    rates = plan.board.chip.rates
-    times: Counter[str] = Counter({"host": rates.token_us})
-    if mode == "prefill" and plan.calls(mode) * rates.call_us > plan.time_us(mode):
-        return "host"
-    for section in plan.sections:
-        for op in section.plans[mode].ops:
-            times[op.estimate.bound] += section.count * op.estimate.time_us
-    return times.most_common(1)[0][0]

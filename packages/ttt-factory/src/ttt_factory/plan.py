@@ -129,18 +129,11 @@ class ModelPlan:
     def tokens_per_second_per_user(self) -> float:
         return 1e6 / self.step_us
 
-    def first_token_us(self, *, traced: bool = False) -> float:
-        """Time to the first token of one user's prompt: the host issues operations while the chips run those before, unless
-        it replays a trace.
-        """
-        rates = self.board.chip.rates
-        host = 0.0 if traced else self.calls("prefill") * rates.call_us
-        return max(self.time_us("prefill"), host) + rates.token_us
-
     @property
     def ttft_ms(self) -> float:
-        """As `first_token_us`, with a prefill that is not traced."""
-        return self.first_token_us() / 1e3
+        """Time to the first token of one user's prompt: the host issues operations, untraced, while the chips run those before."""
+        rates = self.board.chip.rates
+        return (max(self.time_us("prefill"), self.calls("prefill") * rates.call_us) + rates.token_us) / 1e3
 
     @cached_property
     def memory(self) -> MemoryUse:

@@ -8,9 +8,13 @@ from __future__ import annotations
 import json as json_format
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from ttt_factory.plan import PlanDemand
+    from ttt_hw import Board
 
 app = App(help="How a model runs on a board: configs, times, memory. Answered without a card.")
 
@@ -29,6 +33,7 @@ def plan(
     override: Annotated[list[str] | None, Parameter(consume_multiple=False)] = None,
     save: Path | None = None,
     why: str | None = None,
+    sweep: Literal["batch", "context"] | None = None,
     svg: Path | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -59,8 +64,11 @@ def plan(
         Write the plan to this file, as TOML, or as JSON if it ends so.
     why
         Explain the choice for one operation instead, such as qkv_matmul or decode.qkv_matmul.
+    sweep
+        Speeds over 1 to 32 users, or over contexts up to --context, instead of one plan. Over contexts, prompts fill the context
+        up to 8192 tokens unless --prefill is given. Exit code 1: no point fits.
     svg
-        Draw the memory of a chip into this file.
+        Draw the memory of a chip into this file; with --sweep, curves.
     json
         Print one JSON document, and nothing else, on stdout.
     """
@@ -86,6 +94,8 @@ def plan(
         mode=mode,
         overrides=_overrides(override or []),
     )
+    if sweep is not None:
+        return _sweep(demand, record, sweep, prefill is None, svg, json)
     with Console(stderr=True).status("plan"):
         found = plan_model(demand, record)
     if save is not None:
@@ -99,6 +109,29 @@ def plan(
     else:
         print_plan(found)
     return 0 if found.fits else 1
+
+
+def _sweep(
+    demand: PlanDemand,
+    board: Board,
+    variable: Literal["batch", "context"],
+    whole_prompt: bool,
+    svg: Path | None,
+    json: bool,
+) -> int:
+    from rich.console import Console
+
+    from ttt_factory.plan_sweep import print_sweep, sweep, sweep_json, sweep_svg
+
+    with Console(stderr=True).status("plan"):
+        points = sweep(demand, board, variable, whole_prompt=whole_prompt)
+    if svg is not None:
+        svg.write_text(sweep_svg(points, variable, board), encoding="utf-8")
+    if json:
+        print(json_format.dumps(sweep_json(points, variable, board), indent=2))
+    else:
+        print_sweep(points, variable, board)
+    return 0 if any(point.fits for point in points) else 1
 
 
 def _overrides(texts: list[str]) -> dict[str, dict[str, object]]:

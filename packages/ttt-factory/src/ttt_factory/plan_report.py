@@ -103,6 +103,7 @@ def _totals(plan: ModelPlan) -> Table:
         chips += f", {rows} rows of equal copies"
     table.add_row("board", f"{plan.board.name} {rows}x{columns} ({chips}), {demand.mode}")
     table.add_row("decode", f"{plan.time_us('decode') / 1e3:,.2f} ms a token for {demand.users} users")
+    table.add_row("host", f"{plan.board.chip.rates.token_us / 1e3:,.2f} ms between two tokens")
     table.add_row("tokens/s/user", f"{plan.tokens_per_second_per_user:,.1f}")
     table.add_row("tokens/s", f"{plan.tokens_per_second_per_user * demand.users * rows:,.0f}")
     table.add_row("first token", f"{plan.ttft_ms:,.1f} ms for a prompt of {demand.prompt}")

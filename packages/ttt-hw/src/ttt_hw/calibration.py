@@ -9,6 +9,8 @@ prefill_attention: `tokens`, `num_heads`, `num_kv_heads`, `head_dim`, `kv_dtype`
 decode_attention: `users`, `context`, `num_heads`, `num_kv_heads`, `head_dim`, `kv_dtype`.
 all_gather, reduce_scatter, all_reduce: `chips`, `topology` linear or ring, `bytes` of the whole tensor in bfloat16, of each
 chip's for all_reduce.
+work: `work`, the fields of ttt_hw.estimate.Work, of an operation of a plan as `ttt measure` records it; `mesh` and `name`
+besides.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ CLASSES = {
     "all_gather": "collective",
     "reduce_scatter": "collective",
     "all_reduce": "collective",
+    "work": "planned",
 }
 """The class in which errors of an operation are reported."""
 _COLLECTIVES: dict[str, type[Pattern[Any]]] = {
@@ -107,7 +110,7 @@ def compare_ops(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
         try:
             record = board_of_row(row)
             work = work_of_row(row, record)
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise SpecError(f"row {row.get('id')!r} of the measurements: {error.args[0]} is missing or unknown.") from error
         found.append(Measured(row=row, work=work, estimate=estimate(work, record)))
     return found
@@ -138,6 +141,8 @@ def board_of_row(row: Mapping[str, Any]) -> Board:
 def work_of_row(row: Mapping[str, Any], record: Board) -> Work:
     """What the operation of a row does, with the config that was measured as far as the row says it, else the fastest."""
     op = row["op"]
+    if op == "work":
+        return Work(**row["work"])
     if op == "matmul":
         return _matmul(row, record)
     if op == "prefill_attention":
