@@ -109,7 +109,8 @@ def test_importing_ttt_hw_is_light(sandbox: Sandbox) -> None:
 
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PLANNING = re.compile(r"^## Patterns.*?(?=^## One board)", re.MULTILINE | re.DOTALL)  # test_hw_readme.py has those
+EXAMPLES = re.findall(r"```python\n(.*?)```", PLANNING.sub("", README), re.DOTALL)
 PRINTED = (
     "Shape([1, 1, 32, 1024]) on (8, 8) cores\n",
     "Shape([1, 1, 32, 1024]) mesh\n",
