@@ -32,7 +32,7 @@ def sample(board: str, shape: str, models: tuple[str, ...]) -> list[dict[str, An
     ("board", "shape", "models"),
     [
         ("t3k", "1x8", ("llama-3.1-8b", "llama-3.1-70b")),
-        ("t3k", "2x4", ("qwen2.5-72b",)),
+        ("t3k", "2x4", ("qwen2.5-7b",)),
         ("p150x8", "1x8", ("mixtral-8x7b", "gemma-2-9b")),
         ("p100", "1x1", ("phi-4", "mistral-7b-v0.1")),
         ("bh-galaxy", "8x4", ("qwen3-32b", "gpt-neox-20b")),

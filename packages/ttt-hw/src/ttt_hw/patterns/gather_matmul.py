@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from ttt_core import ShapeError
 from ttt_hw.estimate import Work
-from ttt_hw.layouts import DRAM, placed
+from ttt_hw.layouts import DRAM, height_sharded, placed
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.patterns.bcast_matmul import BcastMatmul
 from ttt_hw.patterns.bcast_search import Split, block_sizes, sizes_of, two_d
@@ -163,7 +163,7 @@ class GatherMatmul(Pattern[GatherMatmulRequest]):
             x,
             weight,
             persistent_output_buffer=None,
-            multi_device_global_semaphore=_semaphores(x.device()),
+            multi_device_global_semaphore=_semaphores(x.device(), board),
             bias=bias[0] if bias else None,
             **self.to_ttnn(request, board),
         )
@@ -174,12 +174,13 @@ class GatherMatmul(Pattern[GatherMatmulRequest]):
 _made: dict[int, list[Any]] = {}
 
 
-def _semaphores(mesh: Any) -> list[Any]:
+def _semaphores(mesh: Any, board: Board) -> list[Any]:
     """Two for each mesh that is open, on all cores: one a direction."""
     import ttnn
 
     if mesh.id() not in _made:
-        grid = mesh.compute_with_storage_grid_size()
-        cores = ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(grid.x - 1, grid.y - 1))])
+        x, y = board.grid
+        everywhere = placed(height_sharded(board.grid), TensorType(shape=(1, 1, x * y * TILE, TILE)), board)
+        cores = everywhere.to_memory_config().shard_spec.grid
         _made[mesh.id()] = [ttnn.create_global_semaphore(mesh, cores, 0) for _ in range(2)]
     return _made[mesh.id()]

@@ -70,7 +70,7 @@ class Reshard:
         )
 
     def to_ttnn(self, type_: TensorType, board: Board) -> Any:
-        """The ttnn.MemoryConfig of the target."""
+        """ttnn's object for the target."""
         return placed(self.target, type_, board).to_memory_config()
 
     def issue(self, type_: TensorType, board: Board, tensor: Any) -> Any:
