@@ -147,9 +147,17 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 
 def fingerprint() -> str:
-    """Of the sources that a cell depends on."""
+    """Of the sources that a cell depends on: devices, layouts and patterns, specs and lists of operations, plans."""
+    names = ("requests", "capped_requests", "listing", "heads", "spec", "huggingface", "plan")
+    sources = [
+        *ROOT.glob("packages/ttt-hw/src/**/*.py"),
+        *ROOT.glob("packages/ttt-shard-dsl/src/**/*.py"),
+        *(file for name in names for file in ROOT.glob(f"packages/*/src/*/{name}.py")),
+        *CONFIGS.glob("*.json"),
+        Path(__file__),
+    ]
     digest = hashlib.sha256()
-    for file in sorted([*ROOT.glob("packages/*/src/**/*.py"), *CONFIGS.glob("*.json"), Path(__file__)]):
+    for file in sorted(set(sources)):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -243,7 +251,9 @@ def report(cells: list[dict[str, Any]]) -> int:
     table = Table(title="sweep", title_justify="left", box=box.SIMPLE_HEAD)
     names = ("accepted", "exceeds DRAM", "refused", "no plan", "does not split")
     for name in ("board", "mesh", *names, "operations", "exact"):
-        table.add_column(name, justify="left" if name in ("board", "mesh") else "right")
+        table.add_column(
+            name, justify="left" if name in ("board", "mesh") else "right", no_wrap=name != "does not split"
+        )
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
         groups.setdefault((cell["board"], "x".join(map(str, cell["mesh"]))), []).append(cell)
