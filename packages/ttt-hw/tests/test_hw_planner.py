@@ -184,6 +184,19 @@ def test_a_part_moves_a_tensor_for_itself_only(cases: Any, mesh: Any) -> None:
     assert cases.inexact(issue_plan(plan, mesh)) == []
 
 
+def test_parts_may_have_copies_in_the_same_layout_at_the_same_time(cases: Any, mesh: Any) -> None:
+    ops = [cases.matmul(name, 32, 4096, 1024) for name in ("one.a", "two.a", "one.b", "two.b")]
+    there = width_sharded((8, 4))
+    allowed = {
+        op.name: (next(o.pattern for o in legal_options(op, N150) if o.reads == (there, over_banks())),) for op in ops
+    }
+    block = cases.block("decode", *ops, outputs=tuple(op.name for op in ops))
+    plan = plan_block(block, N150, inputs={"x": L1}, allowed=allowed)
+    assert [len(op.moves) for op in plan] == [1, 1, 0, 0]
+    assert [op.frees.count(("x", there)) for op in plan] == [0, 0, 1, 1]
+    assert cases.inexact(issue_plan(plan, mesh)) == []
+
+
 def test_within_a_part_a_moved_tensor_stays_moved(cases: Any, mesh: Any) -> None:
     a, b = cases.matmul("a", 32, 4096, 1024), cases.matmul("b", 32, 4096, 2048)
     sharded = width_sharded((8, 4))

@@ -6,7 +6,8 @@ memory clashes; then once more under a capture that accounts for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,33 +105,33 @@ def issue_plan(plan: BlockPlan, mesh: Any) -> list[Verdict]:
     """
     board, types = plan.board, plan.block.types
     verdicts: list[Verdict] = []
-    alive: dict[tuple[str, str], Any] = {}
+    alive: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)  # parts may have copies in the same layout
 
     def moved(move: PlannedMove) -> bool:
         source, target = (move.tensor, move.reshard.source), (move.tensor, move.reshard.target)
-        verdict, tensor = _move(move, types[move.tensor], board, alive[source])
+        verdict, tensor = _move(move, types[move.tensor], board, alive[source][-1])
         verdicts.append(verdict)
         if tensor is not None:
-            alive[target] = tensor
+            alive[target].append(tensor)
         if move.replaces:
             _free(alive, [source])
         return tensor is not None
 
     try:
         for name, text in (*plan.inputs.items(), *plan.stored.items()):
-            alive[name, text] = empty(text, types[name], board, mesh)
+            alive[name, text].append(empty(text, types[name], board, mesh))
         for op in plan.ops:
             if not all(moved(move) for move in op.moves):
                 return verdicts
             names = op.request.inputs
-            tensors = [alive[name, text] for name, text in zip(names, op.reads, strict=True)]
+            tensors = [alive[name, text][-1] for name, text in zip(names, op.reads, strict=True)]
             verdict, made = issue(op.request, op.pattern, mesh, op.reads, tensors, buffers=op.buffers)
             del tensors
             verdicts.append(verdict)
             if verdict.error is not None:
                 return verdicts
             for name, text in zip(made, op.results, strict=True):
-                alive[name, text] = made[name]
+                alive[name, text].append(made[name])
             del made
             _free(alive, op.frees)
         for move in plan.exits:
@@ -140,13 +141,13 @@ def issue_plan(plan: BlockPlan, mesh: Any) -> list[Verdict]:
         refusal = str(translate(error, where="the tensors of the plan"))
         verdicts.append(Verdict(op="allocation", error=refusal, buffers=0, usage=None))
     finally:
-        _free(alive, list(alive))
+        alive.clear()
     return verdicts
 
 
-def _free(alive: dict[tuple[str, str], Any], keys: Iterable[tuple[str, str]]) -> None:
+def _free(alive: Mapping[tuple[str, str], list[Any]], keys: Iterable[tuple[str, str]]) -> None:
     for key in keys:
-        del alive[key]  # ttnn frees a tensor with its last reference, and a view keeps what it views
+        alive[key].pop()  # ttnn frees a tensor with its last reference, and a view keeps what it views
 
 
 def _move(move: PlannedMove, type_: TensorType, board: Board, tensor: Any) -> tuple[Verdict, Any]:
