@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from ttt_core import Mode, SpecError, UnsupportedOnDevice
-from ttt_ffn import SwiGLU
 from ttt_norm import RMSNorm
 from ttt_testing import SuiteFailed, TestSuite
 from ttt_testing.finding import block_name, parts, role_of, sizes_of
@@ -107,19 +106,47 @@ def test_an_error_inside_the_context_is_not_hidden(blocks: Any) -> None:
     assert suite.report is None
 
 
-def test_time_on_a_mock_is_an_estimate_or_not_available(blocks: Any) -> None:
-    class Planned(SwiGLU):
+def test_time_on_a_mock_is_the_planners_estimate_and_says_so(blocks: Any) -> None:
+    ffn = blocks.ffn()
+    suite = TestSuite(ffn)
+    suite.test(ffn).mode("decode").expect(latency_ms=1.0, tokens_per_second=1e6)
+    latency, throughput = suite.run().items[1:]
+    found = ffn.estimate_us("decode", 32)
+    assert (latency.status, latency.got) == ("passed", f"{found / 1e3:.4g}")
+    assert (throughput.status, throughput.got) == ("passed", f"{32 / found * 1e6:.5g}")
+    assert latency.basis == "the planner's estimate, mock"
+
+
+def test_a_forward_that_takes_too_long_names_the_plans_slowest_operations(model: Any) -> None:
+    suite = TestSuite(model)
+    suite.test(model).mode("decode").expect(latency_ms=0.01, tokens_per_second=1e9)
+    latency, throughput = suite.run().failures
+    both = model.layers[0].attention.op_times("decode", 32, context=128)
+    slowest = max(both, key=lambda op: op.time_us)
+    assert latency.detail == throughput.detail
+    assert latency.detail[0].startswith(
+        f"the plan's slowest: layers.*.attention.{slowest.name} ({slowest.pattern}) × 2 {2 * slowest.time_us:.4g} µs, "
+    )
+    assert latency.basis == "the planner's estimate, mock without attention_residual, ffn_residual, not planned"
+
+
+def test_a_module_may_estimate_by_itself_and_without_any_time_is_not_available(blocks: Any) -> None:
+    class Guessed:
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.weights, self.spec = inner, inner.weights, inner.spec
+            self.prefill_forward, self.decode_forward = inner.prefill_forward, inner.decode_forward
+
+    class Planned(Guessed):
         def estimate_us(self, mode: Mode, rows: int, /) -> float:
             return 100.0 if mode == "decode" else 10.0 * rows
 
-    suite = TestSuite([ffn := blocks.ffn(), planned := blocks.ffn(kind=Planned)])
-    suite.test(ffn).mode("decode").expect(latency_ms=1.0)
+    suite = TestSuite([guessed := Guessed(blocks.ffn()), planned := Planned(blocks.ffn())])
+    suite.test(guessed).mode("decode").expect(latency_ms=1.0)
     suite.test(planned).rows(prefill=64, decode=32).expect(latency_ms=0.5, tokens_per_second=300_000)
     items = {item.name: item for item in suite.run().items}
     assert items["0/decode/latency_ms"].status == "not available"
-    assert "SwiGLU has no estimate_us(mode, rows)" in items["0/decode/latency_ms"].got
+    assert "Guessed has no estimate_us(mode, rows)" in items["0/decode/latency_ms"].got
     assert items["1/decode/latency_ms"].status == "passed"
-    assert items["1/decode/latency_ms"].basis == "the planner's estimate, mock"
     assert items["1/decode/tokens_per_second"].got == "3.2e+05"
     assert items["1/prefill/latency_ms"].status == "failed"
     assert items["1/prefill/tokens_per_second"].status == "failed"

@@ -18,6 +18,7 @@ from ttt_hw import (
     ModuleHardwareConfig,
     Overrides,
     Plans,
+    TimedByPlans,
     Workload,
     board_of,
     default_config,
@@ -29,7 +30,7 @@ from ttt_shard_dsl import TILE
 from ttt_weights import LazyWeight, NoWeight, Source, as_source
 
 
-class GroupedQueryAttention:
+class GroupedQueryAttention(TimedByPlans):
     """softmax(q·kᵀ/√head_dim + causal mask)·v per head, q and k rotated by position, heads joined by the output weight.
 
     Query head i reads key-value head i // (num_heads / num_kv_heads); equal counts are multi-head attention, one key-value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttt_core import SpecError, Tensor
+from ttt_core import Tensor, WeightError
 from ttt_embedding.requests import PROFILES, head_request
 from ttt_embedding.spec import HeadSpec
 from ttt_hw import (
@@ -16,6 +16,7 @@ from ttt_hw import (
     ModuleHardwareConfig,
     Overrides,
     Plans,
+    TimedByPlans,
     Workload,
     board_of,
     default_config,
@@ -24,16 +25,19 @@ from ttt_hw import (
     typical,
 )
 from ttt_shard_dsl import TILE
-from ttt_weights import LazyWeight, Source, as_source
+from ttt_weights import LazyWeight, NoWeight, Source, as_source
 
 
-class LMHead:
-    """logits = x · weightᵀ; the vocabulary is split over the columns of a mesh and joined again.
+class LMHead(TimedByPlans):
+    """logits = x · weightᵀ + bias, with a soft-cap c then c · tanh(logits / c).
 
-    Shapes: x [1, 1, rows, hidden_dim] → [1, 1, rows, vocab_size]; weight [vocab_size, hidden_dim], stored transposed.
+    The vocabulary is split over the columns of a mesh and joined again.
+
+    Shapes: x [1, 1, rows, hidden_dim] → [1, 1, rows, vocab_size]; weight [vocab_size, hidden_dim], stored transposed,
+    bias [vocab_size], None where the spec has none.
     `plans` of the model; without, its own, with x interleaved in DRAM in prefill and in L1 in decode, and logits in DRAM.
-    Errors: SpecError for a bias or a soft-cap; WeightError if the weight's shape is another; PlacementError if no config fits
-    the device, or for overrides that are not legal.
+    Errors: WeightError for a wrong shape or a bias that the spec asks for and that is not given (or the reverse); PlacementError
+    if no config fits the device, or for overrides that are not legal.
     """
 
     def __init__(
@@ -41,14 +45,16 @@ class LMHead:
         spec: HeadSpec,
         weight: Source | Array,
         *,
+        bias: Source | Array | None = None,
         device: Any,
         dtype: DType = "bfloat8_b",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
     ) -> None:
-        if spec.bias or spec.soft_cap is not None:
-            raise SpecError(
-                f"LMHead is a matmul and no more, the spec says {spec}. Use a block that computes the rest."
+        if (bias is not None) != spec.bias:
+            raise WeightError(
+                f"the spec says bias={spec.bias}, and {'none was' if bias is None else 'one was'} given. Give it, or change the "
+                "spec."
             )
         self.spec = spec
         board = board_of(device)
@@ -73,6 +79,16 @@ class LMHead:
             device=device,
             placement=on_mesh(self._plans.stored["weight"], dim=3, multiple=TILE * chips),
         )
+        self.bias: LazyWeight | NoWeight = NoWeight()
+        if bias is not None:
+            self.bias = LazyWeight(
+                [as_source(bias, shape=(spec.vocab_size,), name="the head's bias")],
+                lambda b: b.reshape(1, 1, 1, -1),
+                shape=(1, 1, 1, spec.vocab_size),
+                dtype=self._plans.dtypes["bias"],
+                device=device,
+                placement=on_mesh(self._plans.stored["bias"], dim=3, multiple=TILE * chips),
+            )
 
     @classmethod
     def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
@@ -81,7 +97,7 @@ class LMHead:
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
-        return (self.weight,)
+        return tuple(weight for weight in (self.weight, self.bias) if isinstance(weight, LazyWeight))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
@@ -92,7 +108,9 @@ class LMHead:
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)
-        logits = ops["lm_head"](x, self.weight.tensor)  # [1, 1, rows, V padded / chips]
+        logits = ops["lm_head"](x, self.weight.tensor, self.bias.tensor)  # [1, 1, rows, V padded / chips]
+        logits = ops.optional("tanh")(logits)
+        logits = ops.optional("capped_logits")(logits)
         logits = ops.optional("all_gather")(logits)
         cropped: Tensor = ops.optional("crop")(logits)  # without what pads the vocabulary to whole tiles on every chip
         return cropped

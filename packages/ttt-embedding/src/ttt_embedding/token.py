@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttt_core import SpecError, Tensor
+import numpy as np
+
+from ttt_core import Tensor
 from ttt_embedding.requests import embedding_request
 from ttt_embedding.spec import EmbeddingSpec
-from ttt_hw import Array, Overrides, Plans, Workload, board_of, given_or_own, typical
+from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
 from ttt_weights import LazyWeight, Source, as_source
 
 
-class TokenEmbedding:
-    """y[i] = table[ids[i]].
+class TokenEmbedding(TimedByPlans):
+    """y[i] = scale · table[ids[i]].
 
     Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [vocab_size, hidden_dim].
     `plans` of the model; without, its own, with results interleaved in DRAM in prefill and in L1 in decode.
-    Errors: SpecError for a scale, WeightError if the table's shape is another, PlacementError for overrides that are not legal.
+    Errors: WeightError if the table's shape is another, PlacementError for overrides that are not legal.
     """
 
     def __init__(
@@ -28,10 +30,6 @@ class TokenEmbedding:
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
     ) -> None:
-        if spec.scale != 1.0:
-            raise SpecError(
-                f"TokenEmbedding looks rows up as they are, the spec says scale={spec.scale}. Use a block that multiplies."
-            )
         self.spec = spec
         board = board_of(device)
         self._plans = given_or_own(
@@ -44,7 +42,7 @@ class TokenEmbedding:
         shape = (spec.vocab_size, spec.hidden_dim)
         self.weight = LazyWeight(
             [as_source(weight, shape=shape, name="the embedding table")],
-            lambda table: table,
+            lambda table: table if spec.scale == 1.0 else table * np.float32(spec.scale),
             shape=shape,
             dtype=self._plans.dtypes["table"],
             device=device,

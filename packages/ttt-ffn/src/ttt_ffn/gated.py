@@ -14,6 +14,7 @@ from ttt_hw import (
     ModuleHardwareConfig,
     Overrides,
     Plans,
+    TimedByPlans,
     Workload,
     board_of,
     default_config,
@@ -25,7 +26,7 @@ from ttt_shard_dsl import TILE
 from ttt_weights import LazyWeight, Source, as_source
 
 
-class SwiGLU:
+class SwiGLU(TimedByPlans):
     """y = (silu(x · gateᵀ) ⊙ (x · upᵀ)) · downᵀ, silu(z) = z / (1 + e⁻ᶻ).
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; gate, up [intermediate_dim, hidden_dim], down [hidden_dim,

@@ -76,7 +76,7 @@ from ttt_hw.patterns import (
     Softmax as Softmax,
     Unary as Unary,
 )
-from ttt_hw.plan import BlockPlan as BlockPlan, PlannedMove as PlannedMove, PlannedOp as PlannedOp
+from ttt_hw.plan import BlockPlan as BlockPlan, OpTime as OpTime, PlannedMove as PlannedMove, PlannedOp as PlannedOp
 from ttt_hw.planner import (
     candidates_of as candidates_of,
     first_problem as first_problem,
@@ -118,6 +118,7 @@ from ttt_hw.requests import (
     UnaryRequest as UnaryRequest,
     Workload as Workload,
 )
+from ttt_hw.timed import Timed as Timed, TimedByPlans as TimedByPlans, TimedPlans as TimedPlans
 from ttt_hw.transfer import (
     Array as Array,
     DType as DType,
@@ -197,6 +198,7 @@ __all__ = [
     "MoveRequest",
     "NormRequest",
     "OpRequest",
+    "OpTime",
     "OperationRecord",
     "Operations",
     "OutOfMemory",
@@ -222,6 +224,9 @@ __all__ = [
     "Stored",
     "TensorLayout",
     "TensorType",
+    "Timed",
+    "TimedByPlans",
+    "TimedPlans",
     "Unary",
     "UnaryRequest",
     "Verdict",

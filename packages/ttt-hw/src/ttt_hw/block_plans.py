@@ -11,7 +11,7 @@ from ttt_hw.bound import BoundPlan, Operations
 from ttt_hw.joint import Case, interfaces, lasting, plan_together
 from ttt_hw.layouts import DRAM, L1
 from ttt_hw.overrides import Overrides
-from ttt_hw.plan import BlockPlan
+from ttt_hw.plan import BlockPlan, OpTime
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, Workload
 from ttt_hw.transfer import DType
@@ -94,13 +94,19 @@ class BlockPlans:
         return (self.hidden[mode],) if mode in self.hidden else ()
 
     def plan(self, work: Workload) -> BlockPlan:
-        work = self._complete(work)
+        return self._found(self._complete(work))
+
+    def _found(self, work: Workload) -> BlockPlan:
         found = self._plans.get(work)
         if found is None:
             case = Case(block=self._requests(work), interfaces=self._ends(work.mode))
             (found,) = plan_together([case], self._board, overrides=self._overrides, stored=self.stored)
             self._plans[work] = found
         return found
+
+    def times(self, work: Workload, /, part: str = "") -> tuple[OpTime, ...]:
+        """How long each operation takes, or those of one part; context 0 is that of a typical run."""
+        return self._found(replace(work, chips=self._chips, context=work.context or self._context)).times(part)
 
     def bound(self, work: Workload, part: str = "") -> BoundPlan:
         """Its operations, or those of one part of it, ready to be called."""
@@ -135,6 +141,9 @@ class _Part:
 
     def __call__(self, work: Workload, /) -> Operations:
         return self._whole(work, self._name)
+
+    def times(self, work: Workload, /) -> tuple[OpTime, ...]:
+        return self._whole.times(work, self._name)
 
 
 def _own(stored: Mapping[str, T], part: str) -> dict[str, T]:

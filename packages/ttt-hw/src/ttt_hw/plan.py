@@ -57,6 +57,24 @@ class PlannedOp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OpTime:
+    """How long one operation takes as it is planned, with the moves before and behind it, and what bounds it.
+
+    Units: µs; None for an operation that nothing was planned for.
+    """
+
+    name: str
+    pattern: str = ""
+    time_us: float | None = None
+    bound: str = ""
+
+    def __str__(self) -> str:
+        if self.time_us is None:
+            return f"{self.name} (not planned)"
+        return f"{self.name} ({self.pattern}, bound by {self.bound}) {self.time_us:.4g} µs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BlockPlan:
     """A block's operations as they will run on each chip of `board`.
 
@@ -84,6 +102,21 @@ class BlockPlan:
     def l1_bytes(self) -> int:
         """The most that a core holds at a time."""
         return max((op.l1_bytes for op in self.ops), default=0)
+
+    def times(self, part: str = "") -> tuple[OpTime, ...]:
+        """Of each operation, or of those of one part by their names in it."""
+        prefix = f"{part}." if part else ""
+        exits = {move.tensor: move.estimate.time_us for move in self.exits}
+        return tuple(
+            OpTime(
+                name=op.request.name.removeprefix(prefix),
+                pattern=type(op.pattern).__name__,
+                time_us=op.time_us + sum(exits.get(name, 0.0) for name in op.request.results),
+                bound=op.estimate.bound,
+            )
+            for op in self.ops
+            if op.request.name.startswith(prefix)
+        )
 
     def __getitem__(self, name: str) -> PlannedOp:
         """The operation of that name. Errors: PlacementError with the names that there are."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from ttt_core import SpecError, Tensor
-from ttt_hw import Array, Overrides, Plans, Workload, board_of, given_or_own, typical
+from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
 from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
 from ttt_weights import LazyWeight, Source, as_source
 
 
-class RMSNorm:
-    """y = x / sqrt(mean(x²) + eps) · weight, over the last dim.
+class RMSNorm(TimedByPlans):
+    """y = x / sqrt(mean(x²) + eps) · (offset + weight), over the last dim.
 
     Shapes: x [1, 1, rows, dim] → the same; weight [dim].
     `plans` of a larger block; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
-    Errors: SpecError for a bias, an offset or another kind, WeightError if the weight's shape is not [dim], PlacementError
+    Errors: SpecError for a bias or another kind, WeightError if the weight's shape is not [dim], PlacementError
     for overrides that are not legal.
-    Source: arXiv 1910.07467 eq 4; LlamaRMSNorm of transformers.
+    Source: arXiv 1910.07467 eq 4; LlamaRMSNorm and, with offset 1, Gemma2RMSNorm of transformers.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class RMSNorm:
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
     ) -> None:
-        if spec.kind is not NormType.RMS or spec.offset or not spec.weight or spec.bias:
+        if spec.kind is not NormType.RMS or not spec.weight or spec.bias:
             raise SpecError(
-                f"RMSNorm multiplies by its weight and adds nothing, the spec says {spec}. Use a block that computes it."
+                f"RMSNorm multiplies by its weight and adds no bias, the spec says {spec}. Use a block that computes it."
             )
         self.spec = spec
         board = board_of(device)
@@ -46,7 +46,7 @@ class RMSNorm:
         shape = (1, 1, 1, spec.dim)
         self.weight = LazyWeight(
             [as_source(weight, shape=(spec.dim,), name="the norm's weight")],
-            lambda w: w.reshape(shape),
+            lambda w: (w + spec.offset).reshape(shape),
             shape=shape,
             dtype=self._plans.dtypes["weight"],
             device=device,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
-from ttt_hw import Plans, Workload
+from ttt_hw import Plans, TimedByPlans, Workload
 from ttt_patterns.parts import weights_of
 from ttt_patterns.plain import PlainSums
 from ttt_patterns.spec import Residual
 
 
-class DecoderLayer:
+class DecoderLayer(TimedByPlans):
     """h = x + attention(attention_norm(x)); y = h + ffn(ffn_norm(h)): a layer that normalises before each branch.
 
     Built from anything that keeps the Protocols; shapes as in ttt_core.Layer. With `plans` of the whole layer its parts must
@@ -36,7 +36,9 @@ class DecoderLayer:
         self.ffn = ffn
         self.attention_norm = attention_norm
         self.ffn_norm = ffn_norm
-        self._plans: Plans = plans or PlainSums()
+        self._plans: Plans = plans or PlainSums(
+            attention_norm=attention_norm, attention=attention, ffn_norm=ffn_norm, ffn=ffn
+        )
 
     @property
     def weights(self) -> tuple[Weight, ...]:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import ttnn
 
-from ttt_core import Embedding, Head, KVCache, LogitRows, Norm, ShapeError, Tensor, Weight
-from ttt_hw import DType, upload
+from ttt_core import Embedding, Head, KVCache, LogitRows, Mode, Norm, ShapeError, Tensor, Weight
+from ttt_hw import DType, OpTime, Timed, upload
 from ttt_patterns.decoder import DecoderLayer
-from ttt_patterns.parts import weights_of
+from ttt_patterns.parts import times_of, weights_of
 
 
-class DecoderModel:
+class DecoderModel(Timed):
     """embedding → layers → final norm → head; keeps ttt_core.CausalLM.
 
     Prefill takes the prompts one at a time, each padded on the right to whole tiles: attention is causal, so padding changes
@@ -88,6 +88,16 @@ class DecoderModel:
         for layer, layer_cache in zip(self.layers, cache, strict=True):
             x = layer.decode_forward(x, cache=layer_cache, positions=positions)
         return self.head.decode_forward(self.final_norm.decode_forward(x))
+
+    def op_times(self, mode: Mode, rows: int, /, *, context: int = 0) -> tuple[OpTime, ...]:
+        """Those of its blocks, for a prompt with logits of its last token; cutting rows between them is not planned."""
+        padded, last = (rows, rows) if mode == "decode" else (rows + -rows % ttnn.TILE_SIZE, 1)
+        layers = {f"layers.{number}": layer for number, layer in enumerate(self.layers)}
+        parts: dict[str, object] = {"embedding": self.embedding, **layers}
+        ends: dict[str, object] = {"final_norm": self.final_norm, "head": self.head}
+        found = [times_of(part, name, mode, padded, context) for name, part in parts.items()]
+        found += [times_of(part, name, mode, last, context) for name, part in ends.items()]
+        return tuple(op for ops in found for op in ops)
 
     def _hidden(self, ids: Tensor, cache: Sequence[KVCache] | None) -> Tensor:
         """ids [1, S] on the device, S whole tiles → the last layer's output [1, 1, S, D]."""

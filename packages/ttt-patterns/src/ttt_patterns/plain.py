@@ -8,15 +8,17 @@ from typing import Any
 import ttnn
 
 from ttt_core import Mode
-from ttt_hw import DType, Operations, Workload
+from ttt_hw import DType, Operations, OpTime, Workload
+from ttt_patterns.parts import times_of
 
 SUMS = ("attention_residual", "ffn_residual")
 
 
 class PlainSums:
-    """Plans of the sums alone; they store nothing."""
+    """Plans of the sums alone, which store nothing; `parts` are those of the layer by name, each with plans of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, **parts: object) -> None:
+        self._parts = parts
         self.stored: Mapping[str, str] = {}
         self.dtypes: Mapping[str, DType] = {}
         self._ops: dict[Mode, Operations] = {
@@ -26,6 +28,11 @@ class PlainSums:
 
     def __call__(self, work: Workload, /) -> Operations:
         return self._ops[work.mode]
+
+    def times(self, work: Workload, /) -> tuple[OpTime, ...]:
+        rows = work.users if work.mode == "decode" else work.tokens
+        inner = (times_of(part, name, work.mode, rows, work.context) for name, part in self._parts.items())
+        return (*(op for ops in inner for op in ops), *(OpTime(name=name) for name in SUMS))
 
 
 def _sums(memory_config: Any) -> Operations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -19,6 +20,24 @@ class Estimated(Protocol):
     """A module whose planner says how long a forward takes on its device; `rows` are tokens in prefill, users in decode."""
 
     def estimate_us(self, mode: Mode, rows: int, /) -> float: ...
+
+
+class TimedOperation(Protocol):
+    """An operation of a plan; `time_us` None: nothing was planned for it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pattern(self) -> str: ...
+    @property
+    def time_us(self) -> float | None: ...
+
+
+@runtime_checkable
+class TimedByOperation(Protocol):
+    """A module whose planner says how long each operation of a forward takes."""
+
+    def op_times(self, mode: Mode, rows: int, /, *, context: int = 0) -> Sequence[TimedOperation]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

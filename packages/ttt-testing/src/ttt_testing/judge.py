@@ -9,8 +9,10 @@ from ttt_core import TttError
 from ttt_testing.compare import first_departure, largest_departure, likeness
 from ttt_testing.expectations import PRECISION, Expectation, Status
 from ttt_testing.metrics import max_difference, pcc, top_agreement, top_rows
+from ttt_testing.plan_entries import entries
 from ttt_testing.trial import NotAvailable, Result, Trial
 
+_SLOWEST = 3
 _RIGHT = 1e-3  # of the largest value: by how much float32 results may differ when the math is the same
 
 
@@ -133,14 +135,21 @@ def _l1(trial: Trial, expectation: Expectation) -> Verdict:
 
 def _latency(trial: Trial, expectation: Expectation) -> Verdict:
     time_us, how = trial.time
-    found = time_us / 1e3
-    return Verdict("passed" if expectation.met_by(found) else "failed", f"{found:.4g}", how)
+    return _timed(trial, expectation, time_us / 1e3, f"{time_us / 1e3:.4g}", how)
 
 
 def _throughput(trial: Trial, expectation: Expectation) -> Verdict:
     time_us, how = trial.time
-    found = trial.driver.rows / (time_us / 1e6)
-    return Verdict("passed" if expectation.met_by(found) else "failed", f"{found:.5g}", how)
+    found = trial.rows / (time_us / 1e6)
+    return _timed(trial, expectation, found, f"{found:.5g}", how)
+
+
+def _timed(trial: Trial, expectation: Expectation, found: float, got: str, how: str) -> Verdict:
+    """Where it is not met, the operations of the plan that take longest."""
+    if expectation.met_by(found):
+        return Verdict("passed", got, how)
+    slowest = ", ".join(map(str, entries(trial.op_times)[:_SLOWEST]))
+    return Verdict("failed", got, how, (f"the plan's slowest: {slowest}",) if slowest else ())
 
 
 def _wrong_shape(result: Result) -> Verdict | None:

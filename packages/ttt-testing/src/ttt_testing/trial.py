@@ -13,7 +13,7 @@ import torch
 from ttt_core import GoldenError, Mode
 from ttt_hw import current_backend, download
 from ttt_testing.driver import Driver, Read
-from ttt_testing.expectations import Estimated
+from ttt_testing.expectations import Estimated, TimedByOperation, TimedOperation
 from ttt_testing.finding import attributes, parts, weights_of
 from ttt_testing.footprint import Footprint, measure_footprint, median_us
 from ttt_testing.metrics import pcc
@@ -89,14 +89,32 @@ class Trial:
     @cached_property
     def time(self) -> tuple[float, str]:
         """µs, and how they were found. Errors: NotAvailable where no kernel runs and no planner estimates."""
-        module, rows = self.driver.module, self.driver.rows
+        module, rows = self.driver.module, self.rows
         if self.backend == "silicon":
             return median_us(self.driver.prepare(self.mode)[0], self.driver.mesh), "median on silicon"
+        if known := [op.time_us for op in self.op_times if op.time_us is not None]:
+            unplanned = list(dict.fromkeys(op.name.rpartition(".")[2] for op in self.op_times if op.time_us is None))
+            without = f" without {', '.join(unplanned)}, not planned" if unplanned else ""
+            return sum(known), f"the planner's estimate, {self.backend}{without}"
         if isinstance(module, Estimated):
             return module.estimate_us(self.mode, rows), f"the planner's estimate, {self.backend}"
         raise NotAvailable(
             f"time cannot be measured on a {self.backend}, and {type(module).__name__} has no estimate_us(mode, rows)"
         )
+
+    @property
+    def rows(self) -> int:
+        """Tokens of the prompt, or users."""
+        driver = self.driver
+        return min(driver.rows, driver.context) if self.mode == "prefill" and driver.has_positions else driver.rows
+
+    @cached_property
+    def op_times(self) -> tuple[TimedOperation, ...]:
+        """The plan's operations, in their order; none where the module has no `op_times`."""
+        module = self.driver.module
+        if not isinstance(module, TimedByOperation):
+            return ()
+        return tuple(module.op_times(self.mode, self.rows, context=self.driver.context))
 
     def costliest_operation(self) -> str:
         """The operation after which rounding has cost the most, by the values of all operations with it and without."""
