@@ -16,9 +16,7 @@ app = App(help="How well measured speeds are predicted, and which constants woul
 
 
 @app.default
-def calibrate(
-    *files: Path, page: Path | None = None, json: Annotated[bool, Parameter(negative=())] = False
-) -> int:
+def calibrate(*files: Path, page: Path | None = None, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     """How well measured speeds are predicted, and which constants would predict them best.
 
     Every row is planned, and the constants that no document names are fitted to the measured speeds of models: once to all
@@ -47,9 +45,7 @@ def calibrate(
         ops = compare_ops(row for document in documents for row in document.get("ops", ()))
     counted = [speed for speed in speeds if speed.group == "counted"]
     found = fit(counted) if counted else None
-    classes = {
-        kind: median_error([each.error for each in measured]) for kind, measured in errors_by_class(ops).items()
-    }
+    classes = {kind: median_error([each.error for each in measured]) for kind, measured in errors_by_class(ops).items()}
     if page is not None:
         page.write_text(
             speeds_page(speeds, ops, [row for document in documents for row in document.get("unpredicted", ())]),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from ttt_factory.plan import ModelPlan
 from ttt_hw.catalogue import BLACKHOLE, WORMHOLE
 from ttt_hw.estimate import Work, estimate
 from ttt_hw.records import Board
+
+Logs: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 STEPS_PER_OCTAVE = 12
 OCTAVES = 1  # each way
@@ -92,22 +94,26 @@ def _grid(value: float) -> list[float]:
     return [value * 2 ** (step / STEPS_PER_OCTAVE) for step in range(-steps, steps + 1)]
 
 
-def _logs(speed: Speed, constants: Sequence[Constant], grids: Sequence[list[float]]) -> list[float]:
+def _logs(speed: Speed, constants: Sequence[Constant], grids: Sequence[list[float]]) -> Logs:
     """ln(predicted / measured) for each combination."""
     device = _DeviceTime(speed.plan, speed.mode)
-    standing = speed.plan.board.chip.rates
-    arch = speed.plan.board.chip.arch
-    found = []
-    for values in product(*grids):
-        chosen = {
-            constant.field: value
-            for constant, value in zip(constants, values, strict=True)
-            if constant.arch in (None, arch)
-        }
-        host = {name: chosen.pop(name, getattr(standing, name)) for name in _HOST}
-        predicted = speed.from_times(device.at(chosen), **host)
-        found.append(float(np.log(predicted / speed.measured)))
-    return found
+    standing, arch = speed.plan.board.chip.rates, speed.plan.board.chip.arch
+    combinations = np.array(list(product(*grids))).T
+    chosen = {
+        constant.field: values
+        for constant, values in zip(constants, combinations, strict=True)
+        if constant.arch in (None, arch)
+    }
+    host = {name: chosen.pop(name, np.float64(getattr(standing, name))) for name in _HOST}
+    if chosen:
+        times = np.array(
+            [device.at(dict(zip(chosen, values, strict=True))) for values in zip(*chosen.values(), strict=True)]
+        )
+    else:
+        times = np.full(combinations.shape[1], device.at({}))
+    predicted: Logs = speed.from_times(times, **host)
+    logs: Logs = np.log(predicted / speed.measured)
+    return logs
 
 
 _HOST = ("token_us", "call_us")

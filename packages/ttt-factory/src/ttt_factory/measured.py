@@ -3,18 +3,22 @@
 A file of measurements is JSON with `schema` 1 and any of `ops` (see ttt_hw.calibration), `models`, `configs` (config.json
 files of Hugging Face by the names that models have in rows) and `stacks` (overrides by name: the configs that were run). A row
 of `models` has an `id`, `model`, `device`, `users`, `prompt`, `context` (positions of the cache that a decode step reads),
-`source`, and what was measured: `tokens_per_second_per_user`, `ttft_ms`. It may have `mesh`, `mode`, `stack`, `traced` (the
-prefill was replayed), `forward` true (the host issued operation after operation, and did nothing between forwards), `bar` false (shown, not counted), `differs` (it ran in a way that ttt cannot: counted apart), `note`.
+`source`, and what was measured: `tokens_per_second_per_user`, `ttft_ms`. It may have:
+
+`mesh`, `mode`, `stack`. `traced`: true if the prefill was replayed from a trace, as decode always is. `forward`: true if the host
+issued operation after operation, in decode too, and did nothing between forwards. `bar`: false for a row that is shown, not
+counted. `differs`: how it ran as ttt cannot; counted apart. `version`, `note`: for readers.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from ttt_core import SpecError
 from ttt_factory.huggingface import spec_of_config
@@ -55,15 +59,15 @@ class Speed:
         """How often the host's work between tokens is in the number."""
         return 0 if self.row.get("forward", False) else 1
 
-    def from_times(self, device_us: float, call_us: float, token_us: float) -> float:
-        """The number, from the time of the chips and what the host takes."""
-        us = max(device_us, self.calls * call_us) + self.tails * token_us
+    def from_times(self, device_us: Any, call_us: Any, token_us: Any) -> Any:
+        """The number, from the time of the chips and what the host takes; or many, from arrays."""
+        us = np.maximum(device_us, self.calls * call_us) + self.tails * token_us
         return 1e6 / us if self.mode == "decode" else us / 1e3
 
     @property
     def predicted(self) -> float:
         rates = self.plan.board.chip.rates
-        return self.from_times(self.plan.time_us(self.mode), rates.call_us, rates.token_us)
+        return float(self.from_times(self.plan.time_us(self.mode), rates.call_us, rates.token_us))
 
     @property
     def error(self) -> float:
@@ -81,11 +85,12 @@ class Speed:
         rates = self.plan.board.chip.rates
         if self.calls * rates.call_us > self.plan.time_us(self.mode):
             return "host"
-        times: Counter[str] = Counter({"host": self.tails * rates.token_us})
+        times: dict[str, float] = {"host": self.tails * rates.token_us}
         for section in self.plan.sections:
             for op in section.plans[self.mode].ops:
-                times[op.estimate.bound] += section.count * op.estimate.time_us
-        return times.most_common(1)[0][0]
+                bound = op.estimate.bound
+                times[bound] = times.get(bound, 0.0) + section.count * op.estimate.time_us
+        return max(times, key=lambda bound: times[bound])
 
 
 def published_models() -> dict[str, Any]:
@@ -117,4 +122,6 @@ def plan_of_row(row: Mapping[str, Any], document: Mapping[str, Any]) -> ModelPla
         )
         return plan_model(demand, board_as(row["device"], row.get("mesh")))
     except KeyError as error:
-        raise SpecError(f"row {row.get('id')!r} of the measurements: {error.args[0]!r} is missing or unknown.") from error
+        raise SpecError(
+            f"row {row.get('id')!r} of the measurements: {error.args[0]!r} is missing or unknown."
+        ) from error

@@ -49,10 +49,7 @@ def speeds_page(speeds: Sequence[Speed], ops: Sequence[Measured], unpredicted: I
         "\n## Rows without a prediction\n",
         *_table(
             ("what", "published", "why not"),
-            (
-                [str(row["what"]), str(row.get("value", f"{row.get('us')} µs")), str(row["why"])]
-                for row in unpredicted
-            ),
+            ([str(row["what"]), str(row.get("value", f"{row.get('us')} µs")), str(row["why"])] for row in unpredicted),
         ),
         "\n## Operations, by class\n",
         *_table(
@@ -116,7 +113,8 @@ def _what(row: Mapping[str, Any]) -> str:
         dtype = row.get("weight_dtype", row["dtype"])
         return f"matmul {row['m']} x {row['k']} x {row['n']}, {dtype} {row['fidelity']}, {row['device']}"
     if row["op"] == "prefill_attention":
-        return f"attention of {row['tokens']} tokens, chunks {row['q_chunk']}/{row['k_chunk']}, {row['fidelity']}, {row['device']}"
+        chunks = f"{row['q_chunk']}/{row['k_chunk']}"
+        return f"attention of {row['tokens']} tokens, chunks {chunks}, {row['fidelity']}, {row['device']}"
     if row["op"] == "decode_attention":
         return f"attention of {row['users']} users over {row['context']}, {row['kv_dtype']}, {row['device']}"
     return f"{row['op']} of {row['bytes'] // 1024} KB, {row['chips']} chips, {row['topology']}, {row['device']}"

@@ -131,7 +131,7 @@ class ModelPlan:
 
     @property
     def ttft_ms(self) -> float:
-        """Time to the first token of one user's prompt: the host issues operations, untraced, while the chips run those before."""
+        """Time to the first token of one user's prompt; the host issues operations, untraced, while chips run those before."""
         rates = self.board.chip.rates
         return (max(self.time_us("prefill"), self.calls("prefill") * rates.call_us) + rates.token_us) / 1e3
 

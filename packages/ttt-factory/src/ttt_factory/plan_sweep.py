@@ -75,9 +75,7 @@ def _demands(demand: PlanDemand, variable: Variable, whole_prompt: bool) -> list
         return [replace(demand, users=users) for users in _doublings(1, MAX_USERS)]
     contexts = [context for context in _doublings(SHORTEST, demand.context) if context >= TILE]
     prompts = [min(context, LONGEST_PROMPT if whole_prompt else demand.prompt) for context in contexts]
-    return [
-        replace(demand, context=context, prompt=prompt) for context, prompt in zip(contexts, prompts, strict=True)
-    ]
+    return [replace(demand, context=context, prompt=prompt) for context, prompt in zip(contexts, prompts, strict=True)]
 
 
 def _doublings(first: int, last: int) -> list[int]:

@@ -111,7 +111,9 @@ def compare_ops(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
             record = board_of_row(row)
             work = work_of_row(row, record)
         except (KeyError, TypeError) as error:
-            raise SpecError(f"row {row.get('id')!r} of the measurements: {error.args[0]} is missing or unknown.") from error
+            raise SpecError(
+                f"row {row.get('id')!r} of the measurements: {error.args[0]} is missing or unknown."
+            ) from error
         found.append(Measured(row=row, work=work, estimate=estimate(work, record)))
     return found
 
@@ -172,9 +174,13 @@ def _matmul(row: Mapping[str, Any], record: Board) -> Work:
     )
     options = legal_options(request, record, configs)
     if row["activations"] == "l1":
-        options = tuple(each for each in options if " in l1" in each.reads[0] and " in l1" in each.results[0]) or options
+        options = (
+            tuple(each for each in options if " in l1" in each.reads[0] and " in l1" in each.results[0]) or options
+        )
     else:
-        options = tuple(each for each in options if "@" not in each.reads[0] and " in dram" in each.results[0]) or options
+        options = (
+            tuple(each for each in options if "@" not in each.reads[0] and " in dram" in each.results[0]) or options
+        )
     best = options[0]
     return best.pattern.work(request, record, best.reads)
 
@@ -201,11 +207,11 @@ def _decode_attention(row: Mapping[str, Any], record: Board) -> Work:
 
 
 def _collective(row: Mapping[str, Any], record: Board) -> Work:
-    chips, kind = row["chips"], row["op"]
+    pattern, chips, kind = _COLLECTIVES[row["op"]], row["chips"], row["op"]
     own = row["bytes"] // chips if kind == "all_gather" else row["bytes"]
     columns = min(own // TILE, _ROW) // 2
     request = CollectiveRequest(
         name="collective", inputs=("x",), kind=kind, shape=(1, 1, own // (2 * columns), columns), chips=chips
     )
-    config = _COLLECTIVES[kind](num_links=record.links, topology=row["topology"], memory="dram")  # type: ignore[call-arg]
+    config = pattern(num_links=record.links, topology=row["topology"], memory="dram")  # type: ignore[call-arg]
     return config.work(request, record, [layouts[0] for layouts in config.accepts(request, record)])

@@ -76,7 +76,8 @@ def estimate(work: Work, board: Board) -> Estimate:
     requests = work.dram_pages * rates.dram_request_cycles / chip.dram_banks / per_us
     interleaved = max(work.dram_bytes / (peak * rates.dram_interleaved), requests)
     sent = work.sender_bytes / rates.sender_bytes_per_cycle / per_us
-    matrix = max(work.matrix_cycles / rates.matrix_efficiency, work.matrix_bytes / rates.matrix_bytes_per_cycle)
+    efficiency = rates.matrix_streamed if work.dram_streamed else rates.matrix_efficiency
+    matrix = max(work.matrix_cycles / efficiency, work.matrix_bytes / rates.matrix_bytes_per_cycle)
     return Estimate(
         compute_us=(matrix + work.vector_bytes / rates.unpack_bytes_per_cycle) / per_us,
         dram_us=max(interleaved, sent) + work.dram_streamed / (peak * rates.dram_streamed),

@@ -143,9 +143,8 @@ class DramShardedMatmul(Pattern[MatmulRequest]):
         weight = kt * nt * tile_bytes(request.weight_dtype)
         kernel = kernel_of(request)
         width = padded_width(ceil_div(nt, board.dram_banks) // self.readers, kernel)
-        rates = board.chip.rates
         return Work(
-            matrix_cycles=width * kt * tile_cycles(kernel, board) * rates.matrix_efficiency / rates.matrix_streamed,
+            matrix_cycles=width * kt * tile_cycles(kernel, board),
             dram_streamed=weight,
             noc_bytes=width * tile_bytes(request.output_dtype),
             multicast_bytes=kt * tile_bytes(request.input_dtype),
