@@ -70,6 +70,42 @@ def test_real_blocks_conform(blocks: Any, mesh: Any) -> None:
     assert not layer.failures, str(layer)
 
 
+def test_the_blocks_that_packages_name_conform(mesh: Any) -> None:
+    report = check(discover(), mesh)
+    assert {"grouped-query-attention", "rms-norm", "swiglu"} <= {result.implementation for result in report.results}
+    assert not report.failures, str(report)
+
+
+def test_the_command_checks_one_of_them() -> None:
+    command = [str(Path(sys.executable).with_name("ttt")), "conformance", "--only", "rms-norm", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["device"], document["backend"], document["values"]) == ("n150", "mock", "golden")
+    assert {result["implementation"] for result in document["results"]} == {"rms-norm"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (3, "is a int; it must be an Implementation"),
+        ({"protocol": "norm"}, "does not have the fields of an Implementation: .*'make'"),
+        ({"protocol": "norm", "make": print, "atol": 1}, "does not have the fields of an Implementation: .*'atol'"),
+    ],
+)
+def test_an_entry_that_is_something_else_is_refused(entry: Any, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entry:
+        name, value = "mine", "mine:it"
+
+        @staticmethod
+        def load() -> Any:
+            return entry
+
+    monkeypatch.setattr("ttt_testing.conformance.entry_points", lambda group: [Entry])
+    with pytest.raises(SpecError, match=rf"The implementation mine \(mine:it\) {says}"):
+        discover()
+
+
 def test_a_module_that_keeps_memory_fails(blocks: Any, mesh: Any) -> None:
     kept = []
 

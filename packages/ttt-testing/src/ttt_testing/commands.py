@@ -6,6 +6,7 @@ Importing this module must stay quick: torch and ttnn are imported when the comm
 from __future__ import annotations
 
 import json as json_format
+import os
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -37,6 +38,7 @@ def conformance(
     json
         Print one JSON document, and nothing else, on stdout.
     """
+    os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
     from ttt_core import SpecError
     from ttt_hw import open_mesh
     from ttt_testing.conformance import GROUP, check, discover

@@ -1,12 +1,12 @@
 """Does an implementation keep its Protocol? The same checks for the blocks of ttt and for anybody's own.
 
-A package names what it implements by entry points of the group `ttt.conformance`, each an `Implementation`. What an
-implementation does not offer is "not implemented", which is no failure.
+A package names what it implements by entry points of the group `ttt.conformance`, each an `Implementation`, or a dict of its
+fields in a package that does without this one. What an implementation does not offer is "not implemented", which is no failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import entry_points
@@ -97,13 +97,22 @@ def discover(only: str | None = None) -> dict[str, Implementation]:
             loaded = entries[name].load()
         except (ImportError, AttributeError) as error:
             raise SpecError(f"The implementation {name} ({entries[name].value}) cannot be loaded: {error}.") from error
-        if not isinstance(loaded, Implementation):
-            raise SpecError(
-                f"The implementation {name} ({entries[name].value}) is a {type(loaded).__name__}; it must be an Implementation "
-                "of ttt_testing.conformance."
-            )
-        found[name] = loaded
+        found[name] = _implementation(loaded, f"The implementation {name} ({entries[name].value})")
     return found
+
+
+def _implementation(loaded: Any, what: str) -> Implementation:
+    if isinstance(loaded, Implementation):
+        return loaded
+    if not isinstance(loaded, Mapping):
+        raise SpecError(
+            f"{what} is a {type(loaded).__name__}; it must be an Implementation of ttt_testing.conformance, or a dict of its "
+            "fields."
+        )
+    try:
+        return Implementation(**loaded)
+    except TypeError as error:
+        raise SpecError(f"{what} does not have the fields of an Implementation: {error}.") from error
 
 
 def check(implementations: dict[str, Implementation], mesh: Any) -> ConformanceReport:
