@@ -24,8 +24,9 @@ def public_names(module: Path) -> set[str]:
     """What a module binds at its top level and does not mark as private; of one that imports on demand, what it declares."""
     names: set[str] = set()
     body = ast.parse(module.read_text()).body
-    if any(isinstance(statement, ast.FunctionDef) and statement.name == "__getattr__" for statement in body):
-        body = next(statement.body for statement in body if isinstance(statement, ast.If))  # if TYPE_CHECKING
+    for statement in body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            body = statement.body
     for statement in body:
         match statement:
             case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
