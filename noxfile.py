@@ -93,6 +93,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def speeds(session: nox.Session) -> None:
+    """Writes docs/speeds.md of ttt-factory: published speeds and what is predicted; then what a prediction costs."""
+    session.run("ttt", "calibrate", "--page", "packages/ttt-factory/docs/speeds.md")
+    session.run("python", "packages/ttt-factory/benchmarks/predictions.py")
+
+
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """New versions for constraints.txt; `nox -s lock -- --upgrade` the newest of all."""
     session.run("python", "-m", "tools.lock", *session.posargs)

@@ -18,7 +18,9 @@ from ttt_shard_dsl import TILE, tile_bytes
 PACKET_BYTES = 4352  # the largest of the fabric that is whole tiles of any dtype: 4 of bfp8
 GATHER_PACKETS = {"wormhole_b0": 9, "blackhole": 12}  # that an all_gather's worker holds: three buffers
 REDUCE_TILES = {"linear": 4 * 24, "ring": 5 * 16}  # that a reduce_scatter's worker holds: own, received, summed, …
-GATHER_HOPS, REDUCE_HOPS = 2.7, 5.6  # latencies of a hop that each step takes; fit to tech_reports/CCLs and its goldens
+# Latencies of a hop that each step takes, fitted to tech_reports/CCLs/results.
+GATHER_HOPS = {"linear": 2.7, "ring": 3.8}
+REDUCE_HOPS = {"linear": 5.6, "ring": 5.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class AllGather(Collective):
 
     def _load(self, request: CollectiveRequest) -> tuple[float, float, int, float]:
         part, steps = _bytes(request), self._steps(request)
-        return steps * part, steps * GATHER_HOPS, 1, (1 + request.chips) * part
+        return steps * part, steps * GATHER_HOPS[self.topology], 1, (1 + request.chips) * part
 
     def issue(self, request: CollectiveRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
@@ -143,7 +145,7 @@ class ReduceScatter(Collective):
 
     def _load(self, request: CollectiveRequest) -> tuple[float, float, int, float]:
         part, steps = _bytes(request) / request.chips, self._steps(request)
-        return steps * part, steps * REDUCE_HOPS, 1, 3 * _bytes(request)
+        return steps * part, steps * REDUCE_HOPS[self.topology], 1, 3 * _bytes(request)
 
     def issue(self, request: CollectiveRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
@@ -171,8 +173,13 @@ class AllReduce(Collective):
     def _load(self, request: CollectiveRequest) -> tuple[float, float, int, float]:
         whole, steps = _bytes(request), self._steps(request)
         if not _composite(request):
-            return steps * whole, steps * GATHER_HOPS, 3, 3 * request.chips * whole
-        return 2 * steps * whole / request.chips, steps * (GATHER_HOPS + REDUCE_HOPS), 2, 4 * whole
+            return steps * whole, steps * GATHER_HOPS[self.topology], 3, 3 * request.chips * whole
+        return (
+            2 * steps * whole / request.chips,
+            steps * (GATHER_HOPS[self.topology] + REDUCE_HOPS[self.topology]),
+            2,
+            4 * whole,
+        )
 
     def issue(self, request: CollectiveRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
