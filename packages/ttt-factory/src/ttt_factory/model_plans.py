@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TypeAlias
 
-from ttt_core import Mode, PlacementError
+from ttt_core import Mode
 from ttt_embedding.requests import embedding_request
 from ttt_factory.requests import decoder_layer_request, final_request
 from ttt_factory.spec import DecoderLayerSpec, ModelSpec
 from ttt_hw import DRAM, BlockPlans, BlockRequest, Board, DType, Overrides, Workload, typical
-from ttt_hw.overrides import MODES
+from ttt_hw.overrides import check_names, concerning
 
 Requests: TypeAlias = Callable[[Workload], BlockRequest]
 Typical: TypeAlias = tuple[tuple[Workload, float], ...]
@@ -51,14 +50,14 @@ def plan_blocks(
     last = Workload(mode="prefill", tokens=1, context=1)  # of a prompt one token's logits are wanted
     runs: dict[object, Typical] = {"head": ((decode, often), (last, users))}
     names = {key: _names(requests, (decode, prompt)) for key, requests in lists.items()}
-    _check(overrides, set().union(*names.values()))
+    check_names(overrides, set().union(*names.values()))
 
     def planned(key: object, hidden: Mapping[Mode, tuple[str, str]] | None) -> BlockPlans:
         return BlockPlans(
             lists[key],
             board,
             typical=runs.get(key, run),
-            overrides={name: values for name, values in overrides.items() if _bare(name) in names[key]},
+            overrides=concerning(overrides, names[key]),
             hidden=hidden,
             free=hidden is None,
         )
@@ -74,22 +73,4 @@ def plan_blocks(
 
 
 def _names(requests: Requests, works: tuple[Workload, ...]) -> set[str]:
-    """What an override may call the operations of a list: their names in it, whole and without the part's."""
-    whole = {op.name for work in works for op in requests(work).ops}
-    return whole | {name.rpartition(".")[2] for name in whole}
-
-
-def _bare(key: str) -> str:
-    mode, _, rest = key.partition(".")
-    return rest if mode in MODES else key
-
-
-def _check(overrides: Overrides, known: set[str]) -> None:
-    for key in overrides:
-        if _bare(key) not in known:
-            close = get_close_matches(_bare(key), sorted(known), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            short = sorted(name for name in known if "." not in name)
-            raise PlacementError(
-                f"hw_config_overrides names {key!r}, which is no operation of the model; there are {', '.join(short)}.{hint}"
-            )
+    return {op.name for work in works for op in requests(work).ops}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import cast
 
-from ttt_core import PlacementError, SpecError, TttError
+from ttt_core import SpecError, TttError
 from ttt_factory.requests import ModelRequest, model_request
 from ttt_factory.spec import ModelSpec
 from ttt_hw import (
@@ -26,6 +26,7 @@ from ttt_hw import (
     placed,
     plan_together,
 )
+from ttt_hw.overrides import check_names, concerning
 from ttt_shard_dsl import TILE
 
 MAX_USERS = 32
@@ -176,6 +177,9 @@ def plan_model(demand: PlanDemand, board: Board, *, choices: Mapping[str, Sectio
     """
     chips = board.mesh[1]
     requests = {mode: model_request(demand.spec, work, demand.precision) for mode, work in demand.work(chips).items()}
+    check_names(
+        demand.overrides, {op.name for request in requests.values() for part in request.parts for op in part.block.ops}
+    )
     weights = {"decode": float(demand.prompt), "prefill": float(demand.users)}
     hidden: dict[str, str] = {}
     sections: list[Section] = []
@@ -197,7 +201,7 @@ def plan_model(demand: PlanDemand, board: Board, *, choices: Mapping[str, Sectio
             _endless(board),
             overrides={
                 **(settled.overrides if settled is not None else {}),
-                **_concerning(demand.overrides, cases),
+                **concerning(demand.overrides, {op.name for case in cases for op in case.block.ops}),
             },
             stored=settled.stored if settled is not None else None,
         )
@@ -205,7 +209,6 @@ def plan_model(demand: PlanDemand, board: Board, *, choices: Mapping[str, Sectio
             if name.startswith("layer"):
                 hidden.setdefault(mode, next(iter(plan.outputs.values())))
         sections.append(Section(name=name, count=count, plans=dict(zip(requests, plans, strict=True))))
-    _check_overrides(demand.overrides, sections)
     order = [part.name for part in requests["decode"].parts]
     return ModelPlan(
         board=board, demand=demand, sections=tuple(sorted(sections, key=lambda section: order.index(section.name)))
@@ -227,35 +230,6 @@ def _parts(request: ModelRequest) -> list[tuple[str, int]]:
     )
     others = [part for part in request.parts if not part.name.startswith("layer")]
     return [(part.name, part.count) for part in (*layers, *others)]
-
-
-def _concerning(overrides: Overrides, cases: list[Case]) -> dict[str, Mapping[str, object]]:
-    """Those that name an operation of these cases."""
-    names = {op.name for case in cases for op in case.block.ops}
-    short = {name.rpartition(".")[2] for name in names}
-
-    def bare(key: str) -> str:
-        mode, _, rest = key.partition(".")
-        return rest if mode in ("decode", "prefill") else key
-
-    return {key: values for key, values in overrides.items() if bare(key) in names | short}
-
-
-def _check_overrides(overrides: Overrides, sections: list[Section]) -> None:
-    known = {op.request.name for section in sections for plan in section.plans.values() for op in plan.ops}
-    short = {name.rpartition(".")[2] for name in known}
-    for key in overrides:
-        mode, _, rest = key.partition(".")
-        name = rest if mode in ("decode", "prefill") else key
-        if name not in known | short:
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, sorted(known | short), n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise PlacementError(
-                f"hw_config_overrides names {key!r}, which is no operation of the model; there are "
-                f"{', '.join(sorted(short))}.{hint}"
-            )
 
 
 def memory_use(plan: ModelPlan, users: int, context: int) -> MemoryUse:

@@ -57,6 +57,30 @@ def names_of(operation: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def concerning(overrides: Overrides, operations: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """The overrides that name one of these operations, in whatever mode."""
+    known = {name for operation in operations for name in names_of(operation)}
+    return {key: values for key, values in overrides.items() if _without_mode(key) in known}
+
+
+def check_names(overrides: Overrides, operations: Iterable[str]) -> None:
+    """Raise PlacementError for an override that names no operation of a model, with the nearest that is one."""
+    known = {name for operation in operations for name in names_of(operation)}
+    for key in overrides:
+        if _without_mode(key) not in known:
+            close = get_close_matches(_without_mode(key), sorted(known), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            short = sorted(name for name in known if "." not in name)
+            raise PlacementError(
+                f"hw_config_overrides names {key!r}, which is no operation of the model; there are {', '.join(short)}.{hint}"
+            )
+
+
+def _without_mode(key: str) -> str:
+    mode, _, rest = key.partition(".")
+    return rest if mode in MODES else key
+
+
 def for_mode(overrides: Overrides, block: BlockRequest) -> dict[str, dict[str, Any]]:
     """The overrides that concern a block's mode, by the full names of its operations.
 
