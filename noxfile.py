@@ -87,6 +87,12 @@ def sweep(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """The configurations of models/ whose blocks are tested, and those that are not; `-- --html FILE` writes a page."""
+    session.run("python", "-m", "tools.coverage", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """The speed of the layout algebra beside torch's pycute; `nox -s bench -- --inputs 200` is quick."""
     session.run("python", "packages/ttt-shard-dsl/benchmarks/algebra.py", *session.posargs)
