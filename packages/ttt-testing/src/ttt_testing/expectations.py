@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from ttt_core import Mode
 
 Status = Literal["passed", "failed", "not available"]
-Kind = Literal["runs", "tolerance", "pcc", "top1", "top5", "latency_ms", "tokens_per_second", "memory_mb", "l1_kb"]
+Kind = Literal[
+    "runs", "tolerance", "pcc", "top1", "top5", "latency_ms", "tokens_per_second", "memory_mb", "l1_kb", "contract"
+]
 AT_LEAST: frozenset[Kind] = frozenset({"pcc", "top1", "top5", "tokens_per_second"})
 PRECISION: frozenset[Kind] = frozenset({"pcc", "top1", "top5"})
 VALUES = PRECISION | {"tolerance"}
@@ -59,6 +61,8 @@ class Expectation:
     def wanted(self) -> str:
         if self.kind == "runs":
             return "every operation accepted"
+        if self.kind == "contract":
+            return f"nothing grown by more than {100 * self.limit:g} %"
         relative = f" + {self.rtol:g}·|expected|" if self.rtol else ""
         return f"{'≥' if self.kind in AT_LEAST else '≤'} {self.limit:g}{relative}"
 

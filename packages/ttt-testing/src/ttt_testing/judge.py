@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ttt_core import TttError
 from ttt_testing.compare import first_departure, largest_departure, likeness
+from ttt_testing.contract import Recorded, regressions, take
 from ttt_testing.expectations import PRECISION, Expectation, Status
 from ttt_testing.metrics import max_difference, pcc, top_agreement, top_rows
 from ttt_testing.plan_entries import entries
@@ -150,6 +151,22 @@ def _timed(trial: Trial, expectation: Expectation, found: float, got: str, how: 
         return Verdict("passed", got, how)
     slowest = ", ".join(map(str, entries(trial.op_times)[:_SLOWEST]))
     return Verdict("failed", got, how, (f"the plan's slowest: {slowest}",) if slowest else ())
+
+
+def judge_contract(trial: Trial, then: Recorded | None, tolerance: float) -> Verdict:
+    """Whether a forward takes as little as was recorded."""
+    if then is None:
+        return Verdict("failed", "nothing recorded", "the contract", ("record it: suite.record_contract(file)",))
+    try:
+        now = take(trial)
+    except TttError:
+        return Verdict("not available", "not available: the forward was refused, see its own item", trial.backend)
+    wrong = tuple(regressions(then, now, tolerance))
+    time = "time not known" if now.time_us is None else f"{now.time_us:g} µs"
+    got = f"{time}, DRAM {now.dram_bytes:,}, L1 {now.l1_bytes:,} bytes"
+    if wrong and then.versions != now.versions:
+        wrong = (*wrong, f"recorded with {then.versions}; here {now.versions}")
+    return Verdict("failed" if wrong else "passed", got, f"recorded, {trial.backend}", wrong)
 
 
 def _wrong_shape(result: Result) -> Verdict | None:

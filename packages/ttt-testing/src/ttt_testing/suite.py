@@ -7,18 +7,20 @@ import re
 import sys
 from collections.abc import Hashable, Iterable
 from math import prod
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ttt_core import DeviceError, Mode, SpecError
 from ttt_hw import board_of, current_backend
 from ttt_testing.case import TestCase as TestCase
+from ttt_testing.contract import Key, Recorded, load, save, take
 from ttt_testing.coverage import Configuration, Coverage, Exercised
 from ttt_testing.coverage_report import CoverageReport, coverage_report
 from ttt_testing.driver import Driver
-from ttt_testing.expectations import VALUES, Item
+from ttt_testing.expectations import VALUES, Expectation, Item
 from ttt_testing.finding import block_name, is_module, parts, role_of, weights_of
-from ttt_testing.judge import judge_all
+from ttt_testing.judge import judge_all, judge_contract
 from ttt_testing.sameness import fingerprint
 from ttt_testing.suite_report import SuiteFailed, SuiteReport, announce
 from ttt_testing.trial import Trial
@@ -44,6 +46,8 @@ class TestSuite:
         self.cases: list[TestCase] = []
         self.report: SuiteReport | None = None
         self._device = device
+        self._contract: tuple[dict[Key, Recorded], float] | None = None
+        self._trials: dict[Key, Trial] = {}
         self._paths = {id(found): path for path, found in parts(model)}
 
     def test(self, module: Any, name: str | None = None) -> TestCase:
@@ -64,6 +68,7 @@ class TestSuite:
         if not self.cases:
             raise SpecError("This suite tests nothing: say what, with suite.test(module).")
         mesh = self._mesh()
+        board, backend = board_of(mesh).name, current_backend(mesh)
         reproduce = _command()
         trials: dict[Hashable, tuple[Trial, str]] = {}
         keys = {
@@ -82,6 +87,12 @@ class TestSuite:
                 )
                 trial, first = trials.setdefault(key, (self._trial(case, mode, mesh), case.name))
                 verdicts = judge_all(trial, case.expectations.values())
+                self._trials[board, backend, case.name, mode] = trial
+                if self._contract is not None:
+                    recorded, tolerance = self._contract
+                    then = recorded.get((board, backend, case.name, mode))
+                    wanted = Expectation(kind="contract", limit=tolerance)
+                    verdicts.append((wanted, judge_contract(trial, then, tolerance)))
                 for expectation, verdict in verdicts:
                     item = Item(
                         case=case.name,
@@ -98,11 +109,10 @@ class TestSuite:
                         reproduce=reproduce,
                     )
                     items.append(item)
-        backend = current_backend(mesh)
         valued = any(VALUES & case.expectations.keys() for case in self.cases)
         self.report = SuiteReport(
             items=tuple(items),
-            device=board_of(mesh).name,
+            device=board,
             backend=backend,
             values=("golden" if backend == "mock" else "device") if valued else "none",
             runs=len(trials),
@@ -110,6 +120,26 @@ class TestSuite:
         if self.track_coverage:
             self.coverage = self._covered(self.report)
         return self.report
+
+    def expect_contract(self, path: str | Path, *, tolerance: float = 0.05) -> TestSuite:
+        """Every test of the suite takes at most what the file has recorded under its name, with this share more.
+
+        Time, DRAM of a chip and L1 of the fullest core; what has no record fails.
+        Errors: SpecError for a file that is no contract.
+        """
+        self._contract = load(path), tolerance
+        return self
+
+    def record_contract(self, path: str | Path) -> None:
+        """Write what each test of this suite takes to the file, for `expect_contract` to hold later runs to.
+
+        Errors: SpecError before the suite has run; what an operation raises that ttnn refuses.
+        """
+        if self.report is None:
+            raise SpecError(
+                "This suite has not run, so there is nothing to record: record after suite.run() or the context."
+            )
+        save(path, {key: take(trial) for key, trial in self._trials.items()})
 
     def get_coverage_report(self, wanted: Iterable[Configuration] = ()) -> CoverageReport:
         """The values that each block was tested with, and what is missing of `wanted`.
