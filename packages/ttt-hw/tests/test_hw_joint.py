@@ -169,9 +169,12 @@ def test_no_case_is_planned_twice_for_the_same_places(cases: Any, monkeypatch: p
         return plan_block(block, record, **more)
 
     monkeypatch.setattr("ttt_hw.joint.plan_block", counting)
-    Planner(N150).together(feed_forwards(cases, 1.0, 4.0))
+    Planner(N150).together(feed_forwards(cases, 1.5, 4.0))  # weights that no other test has planned
     assert len(planned) == len(set(planned))
     assert {mode for mode, _ in planned} == {"decode", "prefill"}
+    before = len(planned)
+    Planner(N150).together(feed_forwards(cases, 1.5, 4.0))  # answered from memory
+    assert len(planned) == before
 
 
 def test_the_same_cases_have_the_same_plans(cases: Any) -> None:

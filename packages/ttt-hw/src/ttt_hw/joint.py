@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from ttt_core import PlacementError
@@ -46,12 +47,28 @@ def plan_together(
     """A plan for each case, with every stored tensor in one place for all of them, so that the weighted total time is least.
 
     Tried are: the places that each case would choose for itself, everything interleaved, and from the best of these each
-    weight alone in the place that another chose. Errors: PlacementError of the case that has no plan at all; those of
-    overrides.
+    weight alone in the place that another chose. What was asked before, without overrides, is answered from memory.
+
+    Errors: PlacementError of the case that has no plan at all; those of overrides.
     """
-    own = [_concerning(overrides or {}, case.block, cases) for case in cases]
+    if overrides:
+        return _plan_together(tuple(cases), board, overrides, dict(stored or {}), reserve)
+    return _remembered(tuple(cases), board, tuple(sorted((stored or {}).items())), reserve)
+
+
+@lru_cache(maxsize=256)
+def _remembered(
+    cases: tuple[Case, ...], board: Board, stored: tuple[tuple[str, str], ...], reserve: int
+) -> tuple[BlockPlan, ...]:
+    return _plan_together(cases, board, {}, dict(stored), reserve)
+
+
+def _plan_together(
+    cases: tuple[Case, ...], board: Board, overrides: Overrides, stored: Mapping[str, str], reserve: int
+) -> tuple[BlockPlan, ...]:
+    own = [_concerning(overrides, case.block, cases) for case in cases]
     prepared = [_prepare(case, board, each) for case, each in zip(cases, own, strict=True)]
-    joint = _Joint(prepared, board, dict(stored or {}), reserve)
+    joint = _Joint(prepared, board, stored, reserve)
     starts = [*joint.own_places(), _interleaved(cases)]
     found = [(result, places) for places in starts if (result := joint.plan(places)) is not None]
     if not found:
