@@ -36,9 +36,8 @@ from ttt_shard_dsl import LayoutError
 CALLER = "<caller>"  # the part of the block that its inputs belong to
 PATIENCE = (1 << 30, 4, 1, 0)  # operations that a result may wait in L1 for its last reader; less where L1 runs out
 SEMAPHORES = 512  # bytes of L1 on a core that a collective leaves behind, at most
-SCATTERED = (
-    64 * 1024
-)  # kept free beside collectives: semaphores of other programs lie between tensors, wherever those ended
+# Bytes kept free beside collectives: semaphores of other programs lie between tensors, wherever those ended.
+SCATTERED = 128 * 1024
 TEMPORARY = ("<temporary>", "")
 BEAM = 12  # partial plans that are kept, at least
 EFFORT = 96  # partial plans of all operations together: short blocks can afford a wider beam
