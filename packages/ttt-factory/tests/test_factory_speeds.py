@@ -68,20 +68,21 @@ def test_errors_with_a_row_left_out(fitted: Fit) -> None:
 
 def test_the_catalogue_has_the_constants_that_fit_best(fitted: Fit) -> None:
     for constant in FITTED:
-        assert fitted.values[constant.name] == pytest.approx(constant.value, rel=0.13)  # two steps of the grid
+        assert fitted.values[constant.name] == pytest.approx(constant.value, rel=0.16)  # two steps of the grid
 
 
 def test_constants_that_were_wrong_are_found_again(counted: list[Speed]) -> None:
     """Numbers as the model itself predicts them with other constants."""
     made = []
+    host = {"token_us": 2**0.5, "call_us": 2**-0.5}
+    wanted = {constant.name: constant.value * host.get(constant.name, 1) for constant in FITTED}
     for speed in counted:
-        other = with_rates(speed.plan.board, {"token_us": 5600 * 2**0.5, "call_us": 64 * 2**-0.5})
+        other = with_rates(speed.plan.board, {name: wanted[name] for name in host})
         us = sum(count * estimate(work, other).time_us for work, count in works_of(speed.plan, speed.mode).items())
         value = speed.from_times(us, other.chip.rates.call_us, other.chip.rates.token_us)
         made.append(Speed(row={**speed.row, speed.quantity: value}, quantity=speed.quantity, plan=speed.plan))
     found = fit(made)
-    assert found.values["token_us"] == pytest.approx(5600 * 2**0.5)
-    assert found.values["call_us"] == pytest.approx(64 * 2**-0.5)
+    assert found.values == pytest.approx(wanted)
     assert max(map(abs, found.errors)) < 1e-6
 
 
@@ -146,7 +147,7 @@ def test_rows_that_lack_something() -> None:
 
 
 def test_too_few_rows_to_fit(counted: list[Speed]) -> None:
-    with pytest.raises(SpecError, match="2 rows do not fit 3 constants; give 4 or more"):
+    with pytest.raises(SpecError, match="2 rows do not fit 4 constants; give 5 or more"):
         fit(counted[:4])
 
 
@@ -185,11 +186,12 @@ def test_a_mock_is_not_measured(mesh: Any) -> None:
 def test_calibrate_reads_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     published = published_models()
     rows = [row for row in published["models"] if row["model"] == "llama-3.2-1b"]
+    again = [{**rows[0], "id": name} for name in ("again", "once more")]
     file = tmp_path / "rows.json"
-    file.write_text(json.dumps({**published, "models": [*rows, {**rows[0], "id": "again"}]}))
+    file.write_text(json.dumps({**published, "models": [*rows, *again]}))
     page = tmp_path / "page.md"
     assert run(calibrate, file, "--page", page) == 0
-    assert "models: 8 numbers, median error" in capsys.readouterr().out
+    assert "models: 10 numbers, median error" in capsys.readouterr().out
     assert "| llama-3.2-1b | n150 | 1 |" in page.read_text()
     file.write_text(json.dumps({"schema": 1, "ops": published_ops()["ops"][:3]}))
     assert run(calibrate, file, "--json") == 0

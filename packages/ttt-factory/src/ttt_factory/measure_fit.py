@@ -24,16 +24,18 @@ from ttt_hw.records import Board
 
 Logs: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
-STEPS_PER_OCTAVE = 12
-OCTAVES = 1  # each way
+STEPS_PER_OCTAVE = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Constant:
-    """A field of Rates; `arch` where it belongs to one kind of chip, else of the host."""
+    """A field of Rates; `arch` where it belongs to one kind of chip, else of the host. `steps` of the grid are tried each way, up
+    to `most`."""
 
     field: str
     arch: str | None = None
+    steps: int = STEPS_PER_OCTAVE
+    most: float = float("inf")
 
     @property
     def name(self) -> str:
@@ -50,8 +52,9 @@ FITTED = (
     Constant(field="token_us"),
     Constant(field="call_us"),
     Constant(field="sender_bytes_per_cycle", arch=WORMHOLE.arch),
+    Constant(field="matrix_streamed", arch=BLACKHOLE.arch, steps=3, most=1),
 )
-"""What is fitted to speeds of whole models; every other rate has a source of its own."""
+"""What is fitted to speeds of whole models; every other rate is from documents, or from times of single operations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ def fit(speeds: Sequence[Speed], constants: Sequence[Constant] = FITTED) -> Fit:
     rows = {str(speed.row["id"]) for speed in speeds}
     if len(rows) <= len(constants):
         raise SpecError(f"{len(rows)} rows do not fit {len(constants)} constants; give {len(constants) + 1} or more.")
-    grids = [_grid(constant.value) for constant in constants]
+    grids = [_grid(constant) for constant in constants]
     table = np.array([_logs(speed, constants, grids) for speed in speeds])  # (speed, combination)
     misses = np.abs(table)
     total = misses.sum(axis=0)
@@ -89,50 +92,37 @@ def fit(speeds: Sequence[Speed], constants: Sequence[Constant] = FITTED) -> Fit:
     )
 
 
-def _grid(value: float) -> list[float]:
-    steps = STEPS_PER_OCTAVE * OCTAVES
-    return [value * 2 ** (step / STEPS_PER_OCTAVE) for step in range(-steps, steps + 1)]
+def _grid(constant: Constant) -> list[float]:
+    steps = range(-constant.steps, constant.steps + 1)
+    return [min(constant.most, constant.value * 2 ** (step / STEPS_PER_OCTAVE)) for step in steps]
 
 
 def _logs(speed: Speed, constants: Sequence[Constant], grids: Sequence[list[float]]) -> Logs:
     """ln(predicted / measured) for each combination."""
-    device = _DeviceTime(speed.plan, speed.mode)
-    standing, arch = speed.plan.board.chip.rates, speed.plan.board.chip.arch
+    board, works = speed.plan.board, works_of(speed.plan, speed.mode)
     combinations = np.array(list(product(*grids))).T
     chosen = {
         constant.field: values
         for constant, values in zip(constants, combinations, strict=True)
-        if constant.arch in (None, arch)
+        if constant.arch in (None, board.chip.arch)
     }
-    host = {name: chosen.pop(name, np.float64(getattr(standing, name))) for name in _HOST}
-    if chosen:
-        times = np.array(
-            [device.at(dict(zip(chosen, values, strict=True))) for values in zip(*chosen.values(), strict=True)]
-        )
+    host = {name: chosen.pop(name, np.float64(getattr(board.chip.rates, name))) for name in _HOST}
+
+    def device_us(values: Sequence[float]) -> float:
+        other = with_rates(board, dict(zip(chosen, values, strict=True)))
+        return sum(count * estimate(work, other).time_us for work, count in works.items())
+
+    if chosen:  # those that change the chips' time
+        distinct, where = np.unique(np.array([*chosen.values()]), axis=1, return_inverse=True)
+        times = np.array([device_us(values) for values in distinct.T])[where.ravel()]
     else:
-        times = np.full(combinations.shape[1], device.at({}))
+        times = np.full(combinations.shape[1], device_us(()))
     predicted: Logs = speed.from_times(times, **host)
     logs: Logs = np.log(predicted / speed.measured)
     return logs
 
 
 _HOST = ("token_us", "call_us")
-
-
-class _DeviceTime:
-    """The time of a plan's operations in one mode with other rates; each set of rates is computed once."""
-
-    def __init__(self, plan: ModelPlan, mode: str) -> None:
-        self._board = plan.board
-        self._works = works_of(plan, mode)
-        self._known: dict[tuple[tuple[str, float], ...], float] = {}
-
-    def at(self, rates: Mapping[str, float]) -> float:
-        key = tuple(sorted(rates.items()))
-        if key not in self._known:
-            board = with_rates(self._board, rates)
-            self._known[key] = sum(count * estimate(work, board).time_us for work, count in self._works.items())
-        return self._known[key]
 
 
 def with_rates(board: Board, rates: Mapping[str, Any]) -> Board:

@@ -30,7 +30,7 @@ TENSIX_CYCLES = TileCycles(  # 4096 FLOP per cycle at LoFi; tt-metal, tech_repor
 )
 
 # Fitted to published speeds of models, as `ttt calibrate` does it; the rows are in ttt_factory/published_models.json.
-HOST_TOKEN_US = 5600  # all that is left of a decode step, from 1B on one chip to 70B on eight
+HOST_TOKEN_US = 4900  # all that is left of a decode step, from 1B on one chip to 70B on eight
 HOST_CALL_US = 64  # prefills that are bound by no chip; 17 to 50 are published of ttnn.matmul alone
 
 # From tt-metal unless said: tech_reports/LLMs/llms.md and Saturating_DRAM_bandwidth, GEMM_FLOPS, CCLs; the NoC rates from
@@ -40,7 +40,7 @@ WORMHOLE_RATES = Rates(
     dram_interleaved=0.66,  # 190 of 288 GB/s, a rule of thumb of llms.md
     dram_request_cycles=6.8,  # issue 55898
     matrix_efficiency=0.90,  # bfp8 HiFi2 and bf16 HiFi4, GEMM_FLOPS
-    matrix_streamed=0.77,  # not seen on Wormhole, whose banks are slower than the engines beside them
+    matrix_streamed=0.72,  # not seen on Wormhole, whose banks are slower than the engines beside them
     matrix_bytes_per_cycle=86,  # bf16 HiFi2 and bfp8 LoFi stop at 65 to 70 %, GEMM_FLOPS; 80 by WormholeB0/TensixTile/L1.md
     unpack_bytes_per_cycle=80,  # tt-isa-documentation, WormholeB0/TensixTile/L1.md: both unpackers
     noc_bytes_per_cycle=28,
@@ -60,7 +60,7 @@ BLACKHOLE_RATES = Rates(
     dram_interleaved=0.78,  # 400 of 512 GB/s: issue 55898
     dram_request_cycles=16.4,  # issue 55898
     matrix_efficiency=0.90,
-    matrix_streamed=0.77,  # 282 GB/s of weights by one reader a bank, LoFi on bfp4 and HiFi2 on bfp8: issues 54242, 50662
+    matrix_streamed=0.72,  # fitted; 0.77 by 282 GB/s of bfp8 at HiFi2 with one reader a bank: issues 54242, 50662
     matrix_bytes_per_cycle=115,  # bfp8 LoFi reaches 83 %, bf16 HiFi2 90 %: GEMM_FLOPS
     unpack_bytes_per_cycle=80,
     noc_bytes_per_cycle=59,
