@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
 from ttt_generation.report import Comparison
 from ttt_generation.strategy import Completion
+
+
+def load_reference(directory: Path) -> torch.nn.Module:
+    """The checkpoint in transformers, in float32, without its progress bars."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    model: torch.nn.Module = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    return model
+
+
+def token_ids(ids: Sequence[int]) -> torch.Tensor:
+    """[1, tokens], as torch models take them."""
+    return torch.tensor([list(ids)])
 
 
 def compare_with_transformers(
@@ -24,9 +38,7 @@ def compare_with_transformers(
 
     Logits are compared as long as the tokens agree, the first that differs included: until there both saw the same text.
     """
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    model: Any = load_reference(directory)
     references, largest = [], 0.0
     for prompt, completion in zip(prompts, completions, strict=True):
         output = model.generate(

@@ -23,6 +23,8 @@ from ttt_hw import board_as, current_backend, dtype_of, open_mesh, translate
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from ttt_testing import BlockwiseComparison
+
 PROMPTS_FILE = "prompts.json"  # sample prompts with their answers that ship beside a checkpoint
 SAMPLE_PROMPTS = 5
 TINY_CHECKPOINT = Path("models", "tiny-llama", "checkpoint")
@@ -134,6 +136,51 @@ def answer(request: Request) -> Report:
         device_operations=operations,
         seconds=seconds,
     )
+
+
+def compare_checkpoint(
+    checkpoint: Path,
+    *,
+    device: str,
+    mesh: str | None,
+    backend: str | None,
+    prompt: str | None,
+    rounding: Literal["none", "device"],
+    weights: str,
+    kv: str,
+    tolerance: float,
+    least_pcc: float,
+) -> BlockwiseComparison:
+    """The checkpoint's blocks on a device beside those of transformers, on one prompt: the first of prompts.json unless given.
+
+    Errors: GenerationError without a prompt; those of the factory and the device.
+    """
+    from ttt_factory import ModelFactory
+    from ttt_generation.reference import load_reference, token_ids
+    from ttt_testing import compare_blocks
+
+    record = board_as(device, mesh)
+    text = prompt or next(iter(_sample_answers(checkpoint)), None)
+    if text is None:
+        raise GenerationError(
+            f"no prompt was given, and {checkpoint} has no {PROMPTS_FILE} to take one from. Add --prompt TEXT."
+        )
+    (ids,) = encode(FileTokenizer(checkpoint), [text])
+    with open_mesh(record.name, shape=record.mesh, backend=backend) as opened:
+        try:
+            model = ModelFactory.from_pretrained(
+                checkpoint, device=opened, weight_dtype=dtype_of(weights), cache_dtype=dtype_of(kv)
+            )
+            return compare_blocks(
+                model,
+                load_reference(checkpoint),
+                token_ids(ids),
+                rounding=rounding,
+                tolerance=tolerance,
+                least_pcc=least_pcc,
+            )
+        except RuntimeError as error:
+            raise translate(error, where="ttt compare") from error
 
 
 def _load(

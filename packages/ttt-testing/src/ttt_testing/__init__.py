@@ -10,6 +10,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ttt_testing.blockwise import (
+        BlockDifference as BlockDifference,
+        BlockwiseComparison as BlockwiseComparison,
+        compare_blocks as compare_blocks,
+        compare_with_reference as compare_with_reference,
+    )
     from ttt_testing.case import TestCase as TestCase
     from ttt_testing.compare import Departure as Departure
     from ttt_testing.coverage import Configuration as Configuration, Coverage as Coverage, Exercised as Exercised
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from ttt_testing.values import Rounding as Rounding, Values as Values, remembered as remembered, shadow as shadow
 
 _HOMES = {
+    "BlockDifference": "blockwise",
+    "BlockwiseComparison": "blockwise",
     "Configuration": "coverage",
     "Coverage": "coverage",
     "CoverageReport": "coverage_report",
@@ -35,6 +43,8 @@ _HOMES = {
     "TestCase": "case",
     "TestSuite": "suite",
     "Values": "values",
+    "compare_blocks": "blockwise",
+    "compare_with_reference": "blockwise",
     "max_difference": "metrics",
     "pcc": "metrics",
     "remembered": "values",
@@ -44,6 +54,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "BlockDifference",
+    "BlockwiseComparison",
     "Configuration",
     "Coverage",
     "CoverageReport",
@@ -57,6 +69,8 @@ __all__ = [
     "TestCase",
     "TestSuite",
     "Values",
+    "compare_blocks",
+    "compare_with_reference",
     "max_difference",
     "pcc",
     "remembered",

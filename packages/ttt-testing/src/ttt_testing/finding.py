@@ -63,6 +63,13 @@ def path_of(model: Any, module: Any) -> str | None:
     return next((path for path, found in parts(model) if found is module), None)
 
 
+def ancestors_of(model: Any, path: str) -> tuple[Any, ...]:
+    """The layers and models that the module at that path is part of, the nearest first."""
+    found = {known: module for known, module in parts(model) if path.startswith(f"{known}.") or known == ""}
+    above = [module for known, module in found.items() if known != path and is_module(module)]
+    return tuple(module for module in reversed(above) if role_of(module) in ("attention", "model"))
+
+
 def role_of(module: Any) -> Role:
     """By the arguments of its forwards; those that take one tensor alone are told apart by the spec and the tensor's name.
 

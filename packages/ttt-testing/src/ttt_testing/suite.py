@@ -19,7 +19,7 @@ from ttt_testing.coverage import Configuration, Coverage, Exercised
 from ttt_testing.coverage_report import CoverageReport, coverage_report
 from ttt_testing.driver import Driver
 from ttt_testing.expectations import VALUES, Expectation, Item
-from ttt_testing.finding import block_name, is_module, parts, role_of, weights_of
+from ttt_testing.finding import ancestors_of, block_name, parts, role_of, weights_of
 from ttt_testing.judge import judge_all, judge_contract
 from ttt_testing.sameness import fingerprint
 from ttt_testing.suite_report import SuiteFailed, SuiteReport, announce
@@ -190,15 +190,9 @@ class TestSuite:
             sizes=case.sizes,
             rows=case.num_rows[mode],
             context=case.cache_context,
-            ancestors=self._ancestors(case.path),
+            ancestors=ancestors_of(self.model, case.path),
         )
         return Trial(driver, mode, case.reference, case.reference_name)
-
-    def _ancestors(self, path: str) -> tuple[Any, ...]:
-        """The layers and models that a module is part of, the nearest first."""
-        found = {known: module for known, module in parts(self.model) if path.startswith(f"{known}.") or known == ""}
-        above = [module for known, module in found.items() if known != path and is_module(module)]
-        return tuple(module for module in reversed(above) if role_of(module) in ("attention", "model"))
 
     def _mesh(self) -> Any:
         if self._device is not None:
