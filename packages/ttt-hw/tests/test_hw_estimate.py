@@ -11,8 +11,8 @@ from hypothesis import given, strategies as st
 from ttt_hw.catalogue import BOARDS, board
 from ttt_hw.compute import ComputeKernel
 from ttt_hw.estimate import Work, estimate
+from ttt_hw.options import legal_options
 from ttt_hw.patterns.collective import AllGather, AllReduce, ReduceScatter
-from ttt_hw.planner import legal_options
 from ttt_hw.records import Board, Rates
 from ttt_hw.requests import CollectiveRequest, DecodeAttentionRequest, MatmulRequest, OpRequest, PrefillAttentionRequest
 

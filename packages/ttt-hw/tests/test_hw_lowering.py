@@ -7,7 +7,7 @@ import ttnn
 
 from ttt_hw import DRAM, BcastMatmul, DecodeAttention, FlashAttention, MatmulRequest, board
 from ttt_hw.compute import matmul_kernel
-from ttt_hw.planner import legal_options
+from ttt_hw.options import legal_options
 
 
 def test_matmuls() -> None:

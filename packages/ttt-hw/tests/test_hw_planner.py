@@ -14,7 +14,8 @@ import pytest
 from ttt_core import PlacementError, ShapeError
 from ttt_hw import BlockPlan, BlockRequest, OutOfMemory, Planner, board, issue_plan, plan_block, run_in_process
 from ttt_hw.layouts import DRAM, L1, over_banks, placed, width_sharded
-from ttt_hw.planner import PATIENCE, best_move, legal_options
+from ttt_hw.options import best_move, legal_options
+from ttt_hw.planner import PATIENCE
 
 N150, P150, T3K = board("n150"), board("p150"), board("t3k")
 BLOCKS = ("llama-1b", "llama-8b", "qwen-7b")
@@ -300,7 +301,7 @@ def test_blocks_that_do_not_join_up_are_refused(cases: Any) -> None:
 
 @pytest.mark.parametrize(("mode", "rows"), CELLS[1:4])
 def test_plans_are_the_same_every_time(mode: Any, rows: int, cases: Any) -> None:
-    from ttt_hw.planner import _options
+    from ttt_hw.options import _options
 
     block = cases.layer(mode, rows, cases.DIMS["llama-1b"])
     first = plan_block(block, N150)

@@ -13,7 +13,7 @@ import pytest
 from ttt_core import PlacementError
 from ttt_hw import Board, OpRequest, Planner, board, plan_block, recipes, verify
 from ttt_hw.layouts import DRAM
-from ttt_hw.planner import Option
+from ttt_hw.options import Option
 from ttt_hw.recipes import Recipe
 from ttt_hw.requests import (
     BlockRequest,

@@ -41,6 +41,11 @@ from ttt_hw.layouts import (
     placed as placed,
 )
 from ttt_hw.mesh import current_backend as current_backend, open_mesh as open_mesh
+from ttt_hw.options import (
+    candidates_of as candidates_of,
+    first_problem as first_problem,
+    legal_options as legal_options,
+)
 from ttt_hw.overrides import Overrides as Overrides
 from ttt_hw.patterns import (
     PATTERNS as PATTERNS,
@@ -77,12 +82,7 @@ from ttt_hw.patterns import (
     Unary as Unary,
 )
 from ttt_hw.plan import BlockPlan as BlockPlan, OpTime as OpTime, PlannedMove as PlannedMove, PlannedOp as PlannedOp
-from ttt_hw.planner import (
-    candidates_of as candidates_of,
-    first_problem as first_problem,
-    legal_options as legal_options,
-    plan_block as plan_block,
-)
+from ttt_hw.planner import plan_block as plan_block
 from ttt_hw.planning import Planner as Planner
 from ttt_hw.recorder import (
     OperationRecord as OperationRecord,

@@ -27,12 +27,12 @@ from ttt_core import SpecError
 from ttt_hw.catalogue import board
 from ttt_hw.compute import ComputeKernel
 from ttt_hw.estimate import Estimate, Work, estimate
+from ttt_hw.options import candidates_of, legal_options
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.patterns.bcast_matmul import BcastMatmul
 from ttt_hw.patterns.collective import AllGather, AllReduce, ReduceScatter
 from ttt_hw.patterns.decode_attention import DecodeAttention
 from ttt_hw.patterns.flash_attention import FlashAttention
-from ttt_hw.planner import candidates_of, legal_options
 from ttt_hw.records import Board
 from ttt_hw.requests import CollectiveRequest, DecodeAttentionRequest, MatmulRequest, PrefillAttentionRequest
 from ttt_shard_dsl import TILE

@@ -17,9 +17,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ttt_core import PlacementError
 from ttt_hw.compute import ComputeKernel, Fidelity, matmul_kernel
+from ttt_hw.options import candidates_of, first_problem, legal_options, why_no_option
 from ttt_hw.patterns import PATTERNS
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.planner import candidates_of, first_problem, legal_options, why_no_option
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, OpRequest, Stored, TensorType
 from ttt_hw.transfer import DType

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ttt_hw.joint import Case, plan_together
+from ttt_hw.options import Option, legal_options
 from ttt_hw.overrides import Overrides, allowed_patterns, for_mode, with_precision
 from ttt_hw.plan import BlockPlan
-from ttt_hw.planner import Option, legal_options, plan_block
+from ttt_hw.planner import plan_block
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, OpRequest
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ttt_core import PlacementError
 from ttt_hw.estimate import estimate
 from ttt_hw.layouts import row_of_cores, width_sharded
+from ttt_hw.options import first_problem
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.patterns.bcast_matmul import BcastMatmul
 from ttt_hw.patterns.decode_attention import DecodeAttention
@@ -22,7 +23,6 @@ from ttt_hw.patterns.flash_attention import LONG_PREFILL, FlashAttention
 from ttt_hw.patterns.matmul_blocks import MAX_INNER, Pair, ceil_div, divisors, kernel_of, largest_subblock
 from ttt_hw.patterns.minimal_matmul import MinimalMatmul
 from ttt_hw.patterns.sharded_norm import ShardedNorm
-from ttt_hw.planner import first_problem
 from ttt_hw.records import Board
 from ttt_hw.requests import (
     DecodeAttentionRequest,
