@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ttt_attention import AttentionSpec, Llama3Scaling, RopeSpec, Rotary, attention_request, inverse_frequencies
-from ttt_attention.heads import pad_halves, padded_head_dim
+from ttt_attention.heads import head_places, pad_halves, pad_heads, padded_head_dim
 from ttt_core import SpecError
 from ttt_hw import BlockPlans, Operations, Workload, board_of, typical, upload
 from ttt_testing import max_difference, shadow
@@ -92,7 +92,8 @@ def test_tables_equal_transformers(name: str, head_dim: int, mesh: Any) -> None:
     rotary = Rotary(ROPES[name], head_dim=head_dim, context=context, device=mesh)
     picked = [0, 1, 31, 32, 77, context - 1]
     cos, sin = reference(ROPES[name], head_dim, context)(torch.zeros(1), torch.tensor([picked]))
-    expected = [torch.from_numpy(pad_halves(table.numpy())) for table in (cos[0], sin[0])]
+    # an angle of 0 where heads are padded
+    expected = [torch.from_numpy(pad_halves(table.numpy() - one) + one) for table, one in ((cos[0], 1), (sin[0], 0))]
     rows = np.array(picked, np.int32)
     prompt = Workload(mode="prefill", tokens=len(picked), context=context)
     users = Workload(mode="decode", users=len(picked), context=context)
@@ -137,6 +138,24 @@ def test_halves_are_padded_each_on_its_own() -> None:
     assert padded.shape == (1, 32)
     assert padded[0, :4].tolist() == [1, 2, 3, 0]
     assert padded[0, 16:20].tolist() == [4, 5, 6, 0]
+    assert padded.sum() == x.sum()
+
+
+@pytest.mark.parametrize(
+    ("rope", "places"),
+    [
+        (RopeSpec(), (0, 1, 2, 16, 17, 18)),
+        (None, (0, 1, 2, 16, 17, 18)),
+        (RopeSpec(style="interleaved"), (0, 16, 1, 17, 2, 18)),
+        (RopeSpec(dim=4), (0, 1, 16, 17, 2, 3)),
+        (RopeSpec(dim=2, style="interleaved"), (0, 16, 1, 2, 3, 4)),
+    ],
+)
+def test_what_turns_together_lies_half_a_head_apart(rope: RopeSpec | None, places: tuple[int, ...]) -> None:
+    assert head_places(6, rope) == places
+    x = np.arange(1, 7, dtype=np.float32)[None]
+    padded = pad_heads(x, rope)
+    assert padded[0, list(places)].tolist() == x[0].tolist()
     assert padded.sum() == x.sum()
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ttt_core import SpecError
-from ttt_embedding import EmbeddingSpec, HeadSpec, LMHead, TokenEmbedding, embedding_request, head_request
+from ttt_core import SpecError, WeightError
+from ttt_embedding import EmbeddingSpec, HeadSpec, LMHead, embedding_request, head_request
 from ttt_embedding.requests import PROFILES
 from ttt_hw import board
 from ttt_hw.requests import BlockRequest, UnaryRequest, Workload
@@ -55,16 +55,15 @@ def test_parameters() -> None:
     assert EmbeddingSpec(vocab_size=128, hidden_dim=64).num_parameters == 128 * 64
 
 
-def test_what_the_blocks_cannot_do_they_refuse() -> None:
+def test_a_bias_and_the_spec_agree() -> None:
     table: Any = np.ones((128, 64), np.float32)
-    with pytest.raises(SpecError, match=r"^TokenEmbedding looks rows up as they are, the spec says scale=8\.0\. Use a"):
-        TokenEmbedding(EmbeddingSpec(vocab_size=128, hidden_dim=64, scale=8.0), table, device=board("n150"))
-    for spec in (
-        HeadSpec(vocab_size=128, hidden_dim=64, bias=True),
-        HeadSpec(vocab_size=128, hidden_dim=64, soft_cap=30.0),
-    ):
-        with pytest.raises(SpecError, match=r"^LMHead is a matmul and no more, the spec says HeadSpec\("):
-            LMHead(spec, table, device=board("n150"))
+    message = r"^the spec says bias=True, and none was given\. Give it, or change the spec\.$"
+    with pytest.raises(WeightError, match=message):
+        LMHead(HeadSpec(vocab_size=128, hidden_dim=64, bias=True), table, device=board("n150"))
+    with pytest.raises(WeightError, match=r"^the spec says bias=False, and one was given\."):
+        LMHead(HeadSpec(vocab_size=128, hidden_dim=64), table, bias=table[:, 0], device=board("n150"))
+    with pytest.raises(WeightError, match=r"but \[128\] is wanted for the head's bias\."):
+        LMHead(HeadSpec(vocab_size=128, hidden_dim=64, bias=True), table, bias=table[0], device=board("n150"))
 
 
 def test_specs_out_of_range_are_refused() -> None:

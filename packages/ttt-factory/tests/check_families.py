@@ -23,6 +23,8 @@ NEW_TOKENS = 32
 PROMPT_LENGTHS = (37, 1, 64)
 # Sizes that are no multiple of a tile, nor of tiles times chips.
 ODD: dict[str, Any] = {"hidden_size": 72, "intermediate_size": 100, "vocab_size": 131}
+LEFT_OUT = object()
+OWN_HEADS: dict[str, Any] = {**ODD, "hidden_size": 96, "head_dim": LEFT_OUT}  # a head is the hidden size by the heads
 PLAIN: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 512, "vocab_size": 512}
 WINDOW = 24  # crossed by the longer prompts, and by decoding after the shortest
 
@@ -46,6 +48,49 @@ CASES: dict[str, tuple[type[Any], dict[str, Any]]] = {
         },
     ),
     "qwen3": (transformers.Qwen3Config, {**ODD, "num_key_value_heads": 8, "head_dim": 80}),
+    "phi3": (
+        transformers.Phi3Config,
+        {**OWN_HEADS, "num_key_value_heads": 2, "sliding_window": WINDOW, "pad_token_id": 0},
+    ),
+    "phi3-partial": (
+        transformers.Phi3Config,
+        {**PLAIN, "head_dim": LEFT_OUT, "num_key_value_heads": 8, "partial_rotary_factor": 0.75, "pad_token_id": 0},
+    ),
+    "gpt_neox": (transformers.GPTNeoXConfig, {**OWN_HEADS, "hidden_size": 320}),
+    "gpt_neox-sequential": (
+        transformers.GPTNeoXConfig,
+        {**PLAIN, "head_dim": LEFT_OUT, "use_parallel_residual": False, "rotary_pct": 0.5},
+    ),
+    "gptj": (
+        transformers.GPTJConfig,
+        {
+            **OWN_HEADS,
+            "rotary_dim": 4,
+            "n_inner": 100,
+            "intermediate_size": LEFT_OUT,
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+        },
+    ),
+    "gemma2": (
+        transformers.Gemma2Config,
+        {
+            **ODD,
+            "num_key_value_heads": 4,
+            "sliding_window": WINDOW,
+            "query_pre_attn_scalar": 20,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma2-multi-head": (
+        transformers.Gemma2Config,
+        {**PLAIN, "num_key_value_heads": 8, "sliding_window": WINDOW, "attn_logit_softcapping": 5.0},
+    ),
+    "mixtral": (
+        transformers.MixtralConfig,
+        {**ODD, "hidden_size": 96, "num_key_value_heads": 4, "num_local_experts": 4, "sliding_window": None},
+    ),
     "qwen3-plain": (transformers.Qwen3Config, {**PLAIN, "num_key_value_heads": 4, "head_dim": 32}),
 }
 
@@ -60,7 +105,9 @@ def checkpoint(name: str, directory: Path) -> Any:
         "max_position_embeddings": 128,
         "initializer_range": 0.15,
     }
-    config = kind(**{"head_dim": 16, **options, **sizes})
+    config = kind(
+        **{key: value for key, value in {"head_dim": 16, **options, **sizes}.items() if value is not LEFT_OUT}
+    )
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     for parameter_name, parameter in model.named_parameters():
         if "norm" in parameter_name:

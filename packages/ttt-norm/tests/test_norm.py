@@ -1,4 +1,4 @@
-"""RMSNorm against transformers' LlamaRMSNorm.
+"""RMSNorm against transformers' LlamaRMSNorm, LayerNorm against torch.
 
 Tolerance: the mean of k squares in float32 is off by at most k·2⁻²⁴ relative, 1.2e-4 for k = 2048 in the worst order and
 1e-6 in practice; outputs are below 10, and 1e-4 is asked.
@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from ttt_core import Norm, SpecError, WeightError
 from ttt_hw import upload
-from ttt_norm import NormSpec, RMSNorm
+from ttt_norm import LayerNorm, NormSpec, NormType, RMSNorm
 from ttt_testing import max_difference, pcc, shadow
 
 DIMS = [72, 96, 576, 2048]
@@ -58,6 +58,37 @@ def test_eps_is_the_specs(eps: float, mesh: Any) -> None:
     with shadow() as values:
         actual = values.to_torch(ours.prefill_forward(upload(x.numpy(), mesh, dtype="bfloat16")))
     assert max_difference(actual, theirs(x)) < 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dim", [72, 2048])
+@pytest.mark.parametrize(("weight", "bias"), [(True, True), (True, False), (False, False)])
+def test_layer_norm_equals_torch(dim: int, weight: bool, bias: bool, mesh: Any) -> None:
+    spec = NormSpec(dim=dim, kind=NormType.LAYER, weight=weight, bias=bias)
+    w, b = 1 + 0.2 * random(dim), random(dim, seed=1)
+    ours = LayerNorm(spec, w.numpy() if weight else None, b.numpy() if bias else None, device=mesh)
+    assert isinstance(ours, Norm)
+    assert len(ours.weights) == weight + bias
+    x = 3 + 3 * random(1, 1, 33, dim)
+    expected = torch.nn.functional.layer_norm(x, (dim,), w if weight else None, b if bias else None)
+    with shadow() as values:
+        for forward, rows in ((ours.prefill_forward, 33), (ours.decode_forward, 32)):
+            y = values.to_torch(forward(upload(x[:, :, :rows].numpy(), mesh, dtype="bfloat16")))
+            assert max_difference(y, expected[:, :, :rows]) < 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", list(NormType))
+def test_an_offset_is_added_to_the_weight(kind: NormType, mesh: Any) -> None:
+    weight, x = 0.2 * random(96), random(1, 1, 32, 96)
+    norms = {NormType.RMS: RMSNorm, NormType.LAYER: LayerNorm}
+    ours = norms[kind](NormSpec(dim=96, kind=kind, offset=1), weight.numpy(), device=mesh)
+    plain = norms[kind](NormSpec(dim=96, kind=kind), (1 + weight).numpy(), device=mesh)
+    with shadow() as values:
+        y, expected = (
+            values.to_torch(norm.decode_forward(upload(x.numpy(), mesh, dtype="bfloat16"))) for norm in (ours, plain)
+        )
+    assert max_difference(y, expected) < 1e-6
 
 
 def test_where_results_lie(mesh: Any) -> None:

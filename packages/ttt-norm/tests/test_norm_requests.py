@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ttt_core import SpecError
+from ttt_core import SpecError, WeightError
 from ttt_hw import board
 from ttt_hw.requests import NormRequest, Workload
-from ttt_norm import NormSpec, NormType, RMSNorm, norm_request
+from ttt_norm import LayerNorm, NormSpec, NormType, RMSNorm, norm_request
 
 WORK = Workload(mode="prefill", tokens=70, context=256)
 
@@ -39,11 +40,28 @@ def test_a_spec_out_of_range_is_refused(change: dict[str, Any]) -> None:
         NormSpec(dim=64, **change)
 
 
-@pytest.mark.parametrize("change", [{"kind": NormType.LAYER}, {"offset": 1}, {"weight": False}, {"bias": True}])
+@pytest.mark.parametrize("change", [{"kind": NormType.LAYER}, {"weight": False}, {"bias": True}])
 def test_what_the_block_cannot_do_it_refuses(change: dict[str, Any]) -> None:
     spec = NormSpec(dim=64, **change)
     with pytest.raises(SpecError) as caught:
         RMSNorm(spec, np.ones(64, np.float32), device=board("n150"))
     assert str(caught.value) == (
-        f"RMSNorm multiplies by its weight and adds nothing, the spec says {spec}. Use a block that computes it."
+        f"RMSNorm multiplies by its weight and adds no bias, the spec says {spec}. Use a block that computes it."
     )
+
+
+def test_layer_norm_refuses_what_it_is_not() -> None:
+    ones: Any = np.ones(64, np.float32)
+    with pytest.raises(
+        SpecError, match=r"^LayerNorm subtracts the mean, the spec says NormSpec\(dim=64, .* Use the block of"
+    ):
+        LayerNorm(NormSpec(dim=64), ones, device=board("n150"))
+    layer = NormSpec(dim=64, kind=NormType.LAYER, bias=True)
+    with pytest.raises(
+        WeightError, match=r"^the spec says bias=True, and none was given\. Give it, or change the spec\.$"
+    ):
+        LayerNorm(layer, ones, device=board("n150"))
+    with pytest.raises(WeightError, match=r"^the spec says weight=False, and one was given\."):
+        LayerNorm(replace(layer, weight=False, bias=False), ones, device=board("n150"))
+    with pytest.raises(WeightError, match=r"but \[64\] is wanted for the norm's bias\."):
+        LayerNorm(layer, ones, ones[:63], device=board("n150"))

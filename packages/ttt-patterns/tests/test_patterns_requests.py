@@ -107,11 +107,16 @@ def test_a_spec_out_of_range_is_refused(change: dict[str, Any], message: str) ->
     assert str(caught.value).endswith(message)
 
 
-@pytest.mark.parametrize("residual", ["parallel", "sandwich"])
-def test_what_the_layer_cannot_do_it_refuses(residual: Any) -> None:
+@pytest.mark.parametrize(
+    ("residual", "norms"),
+    [("sequential", {"attention_output_norm"}), ("sandwich", {"ffn_norm", "ffn_output_norm"}), ("sequential", set())],
+)
+def test_norms_and_residual_agree(residual: Any, norms: set[str]) -> None:
     parts: dict[str, Any] = dict.fromkeys(("attention", "ffn", "attention_norm", "ffn_norm"))
     with pytest.raises(SpecError) as caught:
-        DecoderLayer(**parts, residual=residual)
+        DecoderLayer(**parts | dict.fromkeys(norms, "a norm"), residual=residual)
+    outputs = sum("output" in name for name in norms)
     assert str(caught.value) == (
-        f"DecoderLayer adds one branch after the other, the spec says residual={residual!r}. Use a layer that computes it."
+        f"DecoderLayer(residual={residual!r}) with {outputs} output norms and {'an' if 'ffn_norm' in norms else 'no'} ffn_norm: "
+        "sandwich has two output norms, the others none, and only a parallel layer may do without ffn_norm."
     )

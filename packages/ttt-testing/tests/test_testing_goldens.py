@@ -179,6 +179,43 @@ def empty() -> Iterator[Case]:
     yield ([1, 2, 3], ttnn.bfloat16), {}, torch.tensor([[[math.nan] * 3] * 2])
 
 
+GELU = torch.nn.functional.gelu
+EXACT, TANH = (ttnn.UnaryWithParam(ttnn.UnaryOpType.GELU, variant) for variant in (0.0, 2.0))
+TWICE = ttnn.UnaryWithParam(ttnn.UnaryOpType.MUL_UNARY_SFPU, 2.0)
+
+
+def unary_chain() -> Iterator[Case]:
+    x = random(1, 1, 5, 8)
+    yield (x, [TWICE, EXACT]), {}, GELU(2 * x)
+    yield (x, [TANH, TWICE]), {}, 2 * GELU(x, approximate="tanh")
+
+
+def linear() -> Iterator[Case]:
+    x, w, b = random(1, 1, 5, 8), random(1, 1, 8, 12), random(1, 1, 1, 12)
+    product = torch.nn.functional.linear(x, w[0, 0].T)
+    yield (x, w), {"bias": b}, product + b
+    for activation, expected in ((EXACT, GELU(product + b)), (TANH, GELU(product + b, approximate="tanh"))):
+        config = ttnn.MatmulMultiCoreReuseMultiCast1DProgramConfig(
+            compute_with_storage_grid_size=(1, 1), in0_block_w=1, out_subblock_h=1, out_subblock_w=1, per_core_M=1,
+            per_core_N=1, fuse_batch=True, fused_activation=activation, mcast_in0=True,
+        )  # fmt: skip
+        yield (x, w), {"bias": b.clone(), "program_config": config}, expected
+
+
+def add() -> Iterator[Case]:
+    a, b = random(1, 1, 5, 8), random(1, 1, 5, 8)
+    yield (a, b), {}, a + b
+    yield (a, b), {"input_tensor_a_activations": [TWICE]}, 2 * a + b
+    yield (a, 3), {"activations": [ttnn.UnaryOpType.TANH]}, (a + 3).tanh()
+
+
+def multiply() -> Iterator[Case]:
+    a, b = random(1, 1, 5, 8), random(1, 1, 5, 8)
+    yield (a, b), {"input_tensor_a_activations": [TANH]}, GELU(a, approximate="tanh") * b
+    yield (a, b), {"input_tensor_a_activations": [EXACT]}, GELU(a) * b
+    yield (a, b), {"input_tensor_a_activations": [ttnn.UnaryOpType.SILU]}, torch.nn.functional.silu(a) * b
+
+
 CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "ttnn.experimental.nlp_create_qkv_heads": create_qkv_heads,
     "ttnn.experimental.nlp_create_qkv_heads_decode": create_qkv_heads_decode,
@@ -192,6 +229,10 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "ttnn.fill_cache": fill_cache,
     "ttnn.reshape": reshape,
     "ttnn.typecast": typecast,
+    "ttnn.unary_chain": unary_chain,
+    "ttnn.linear": linear,
+    "ttnn.add": add,
+    "ttnn.multiply": multiply,
 }
 
 

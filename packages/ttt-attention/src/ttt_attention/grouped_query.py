@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ttt_attention.cache import ContiguousKVCache
+from ttt_attention.core import CappedCore, Core, FusedCore
 from ttt_attention.head_norm import head_norm_weight
 from ttt_attention.heads import pack_output, pack_qkv, padded_head_dim, split_heads
+from ttt_attention.masks import Masks
 from ttt_attention.requests import PROFILES, attention_request
 from ttt_attention.rotary import Rotary
 from ttt_attention.spec import AttentionSpec
@@ -33,15 +37,18 @@ from ttt_weights import LazyWeight, NoWeight, Source, as_source
 class GroupedQueryAttention(TimedByPlans):
     """softmax(q·kᵀ/√head_dim + causal mask)·v per head, q and k rotated by position, heads joined by the output weight.
 
+    With a soft-cap c scores s become c·tanh(s/c); ttnn's fused attention has none, so it is done step by step.
+
     Query head i reads key-value head i // (num_heads / num_kv_heads); equal counts are multi-head attention, one key-value
     head is multi-query attention. The columns of a mesh split the heads and sum their outputs.
-    Shapes: q [H·hd, D], k and v [KV·hd, D], o [D, H·hd] as transformers stores them, biases [rows], head norms [hd];
-    forwards as in ttt_core.Attention. `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and
-    in L1 in decode.
+    Shapes: q [H·hd, D], k and v [KV·hd, D], o [D, H·hd] as transformers stores them, biases [rows], of the output
+    [D], head norms [hd]; forwards as in ttt_core.Attention. `plans` of a layer; without, its own, with activations interleaved
+    in DRAM in prefill and in L1 in decode.
     Errors: WeightError for a wrong shape or a weight that the spec asks for and that is not given (or the reverse),
     PlacementError for heads that do not split over the mesh, if no config fits the device, or for overrides that are not legal;
     forwards raise SpecError for a page_table.
-    Source: arXiv 1706.03762 eq 1, arXiv 2305.13245; LlamaAttention, Qwen2Attention, Qwen3Attention of transformers.
+    Source: arXiv 1706.03762 eq 1, arXiv 2305.13245; LlamaAttention, Qwen2Attention, Qwen3Attention,
+    GPTJAttention, GPTNeoXAttention, Gemma2Attention of transformers.
     """
 
     def __init__(
@@ -55,16 +62,18 @@ class GroupedQueryAttention(TimedByPlans):
         q_bias: Source | Array | None = None,
         k_bias: Source | Array | None = None,
         v_bias: Source | Array | None = None,
+        o_bias: Source | Array | None = None,
         q_norm: Source | Array | None = None,
         k_norm: Source | Array | None = None,
         device: Any,
         dtype: DType = "bfloat8_b",
         cache_dtype: DType = "bfloat8_b",
         rotary: Rotary | None = None,
+        masks: Masks | None = None,
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
     ) -> None:
-        _refuse_unfused(spec)
+        _agree(spec.output_bias, (o_bias,), "output_bias", "o_bias")
         self.spec = spec
         self.cache_dtype: DType = cache_dtype
         self.rotary = rotary or Rotary(spec.rope, head_dim=spec.head_dim, context=spec.max_context, device=device)
@@ -73,6 +82,10 @@ class GroupedQueryAttention(TimedByPlans):
         chips = self._chips = board.mesh[1]
         local = split_heads(spec, chips)
         precision: dict[str, DType] = {"qkv_weights": dtype, "output_weights": dtype, "kv_cache": cache_dtype}
+        self._core: Core = FusedCore()
+        if spec.soft_cap is not None:
+            masks = masks or Masks(spec, device=device)
+            self._core = CappedCore(masks, num_heads=local.num_heads, num_kv_heads=local.num_kv_heads)
         self._plans = given_or_own(
             plans,
             lambda work: attention_request(spec, work, precision),
@@ -100,13 +113,14 @@ class GroupedQueryAttention(TimedByPlans):
         )
         self.output = LazyWeight(
             [as_source(o, shape=(hidden, rows), name="the output weight")],
-            lambda weight: pack_output(weight, head_dim)[None, None],
+            lambda weight: pack_output(weight, spec)[None, None],
             shape=(1, 1, packed, hidden),
             dtype=dtypes["output_weight"],
             device=device,
             placement=on_mesh(stored["output_weight"], dim=2),
         )
         self.bias = self._bias(q_bias, k_bias, v_bias, packed_qkv)
+        self.output_bias = self._output_bias(o_bias)
         self.q_norm = self._norm(q_norm, "q", "the query norm's weight")
         self.k_norm = self._norm(k_norm, "k", "the key norm's weight")
 
@@ -117,8 +131,9 @@ class GroupedQueryAttention(TimedByPlans):
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
-        optional = (weight for weight in (self.bias, self.q_norm, self.k_norm) if isinstance(weight, LazyWeight))
-        return (self.qkv, self.output, *optional, *self.rotary.weights)
+        optional = (self.bias, self.output_bias, self.q_norm, self.k_norm)
+        given = (weight for weight in optional if isinstance(weight, LazyWeight))
+        return (self.qkv, self.output, *given, *self.rotary.weights, *self._core.weights)
 
     def allocate_cache(self, *, users: int, context: int) -> ContiguousKVCache:
         """A zeroed cache for `context` tokens, rounded up to whole tiles, in the dtype that this block was given."""
@@ -143,9 +158,9 @@ class GroupedQueryAttention(TimedByPlans):
         if cache is not None:
             ops["key_fill"](cache.keys, ops.optional("key_cast")(k), cache.user)
             ops["value_fill"](cache.values, ops.optional("value_cast")(v), cache.user)
-        heads = ops["attention"](q, k, v)  # [1, H, S, hd]
+        heads = self._core.prefill(ops, q, k, v)  # [1, H, S, hd]
         joined = ops["concat_heads"](heads)  # [1, 1, S, H·hd]
-        y = ops["output_matmul"](joined, self.output.tensor)  # [1, 1, S, D]
+        y = ops["output_matmul"](joined, self.output.tensor, self.output_bias.tensor)  # [1, 1, S, D]
         summed: Tensor = ops.optional("all_reduce")(y)
         return summed
 
@@ -157,17 +172,18 @@ class GroupedQueryAttention(TimedByPlans):
         ops = self._plans(Workload(mode="decode", users=users, context=context))
         qkv = ops["qkv_matmul"](x, self.qkv.tensor, self.bias.tensor)  # [1, 1, B, (H + 2·KV)·hd]
         q, k, v = ops["split_heads"](qkv)  # [1, B, H, hd], 2 × [1, B, KV, hd]
-        cos, sin = self.rotary.decode_tables(ops, positions)
+        row = self.rotary.decode_row(ops, positions)  # [1, B]
+        cos, sin = self.rotary.row_tables(ops, row)
         q = ops.optional("q_norm")(q, self.q_norm.tensor)
         q = ops["q_rotary"](q, cos, sin)
         k = ops.optional("k_norm")(k, self.k_norm.tensor)
         k = ops["k_rotary"](k, cos, sin)
         ops["key_update"](cache.keys, k, positions)
         ops["value_update"](cache.values, v, positions)
-        heads = ops["attention"](q, cache.keys, cache.values, positions)  # [1, B, H, hd]
+        heads = self._core.decode(ops, q, cache, positions, row)  # [1, B, H, hd]
         by_head = ops["transpose_heads"](heads)  # [1, H, B, hd]
         joined = ops["concat_heads"](by_head)  # [1, 1, B, H·hd]
-        y = ops["output_matmul"](joined, self.output.tensor)  # [1, 1, B, D]
+        y = ops["output_matmul"](joined, self.output.tensor, self.output_bias.tensor)  # [1, 1, B, D]
         summed: Tensor = ops.optional("all_reduce")(y)
         return summed
 
@@ -192,13 +208,27 @@ class GroupedQueryAttention(TimedByPlans):
             placement=on_mesh(self._plans.stored["qkv_bias"], dim=3),
         )
 
+    def _output_bias(self, bias: Source | Array | None) -> LazyWeight | NoWeight:
+        """Divided by the chips, each of which has it whole, so that their sum has it once."""
+        if bias is None:
+            return NoWeight()
+        hidden, parts = self.spec.hidden_dim, np.float32(self._chips)
+        return LazyWeight(
+            [as_source(bias, shape=(hidden,), name="the output bias")],
+            lambda b: (b / parts).reshape(1, 1, 1, hidden),
+            shape=(1, 1, 1, hidden),
+            dtype=self._plans.dtypes["output_bias"],
+            device=self._device,
+            placement=self._plans.stored["output_bias"],
+        )
+
     def _norm(self, weight: Source | Array | None, heads: str, name: str) -> LazyWeight | NoWeight:
         _agree(self.spec.head_norm is not None, (weight,), "head_norm", "q_norm and k_norm")
         if weight is None:
             return NoWeight()
         return head_norm_weight(
             weight,
-            head_dim=self.spec.head_dim,
+            spec=self.spec,
             name=name,
             device=self._device,
             dtype=self._plans.dtypes[f"{heads}_norm_weight"],
@@ -212,16 +242,6 @@ def _refuse_pages(page_table: Tensor | None) -> None:
             "GroupedQueryAttention was given a page_table, and reads contiguous caches only: without it the values would be "
             "those of other tokens. Leave it out, and allocate the cache with allocate_cache."
         )
-
-
-def _refuse_unfused(spec: AttentionSpec) -> None:
-    """What the fused attention of ttnn, or this forward, has no place for; Rotary refuses other rotations."""
-    for asked, name in ((spec.soft_cap is not None, "soft_cap"), (spec.output_bias, "output_bias")):
-        if asked:
-            raise SpecError(
-                f"GroupedQueryAttention cannot do {name}={getattr(spec, name)}, and without it the values would be others. "
-                "Use a block that can."
-            )
 
 
 def _agree(wanted: bool, given: tuple[object, ...], field: str, names: str) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ttt_attention.heads import pad_halves, padded_head_dim
+from ttt_attention.heads import pad_heads, padded_head_dim
+from ttt_attention.spec import AttentionSpec
 from ttt_hw import Array, DType
 from ttt_weights import LazyWeight, Source, as_source
 
 
 def head_norm_weight(
-    weight: Source | Array, *, head_dim: int, name: str, device: Any, dtype: DType, placement: str
+    weight: Source | Array, *, spec: AttentionSpec, name: str, device: Any, dtype: DType, placement: str
 ) -> LazyWeight:
     """The weight of y = x / sqrt(mean(x²) + eps) · weight over the head dim, for heads padded with zeros.
 
@@ -21,11 +22,11 @@ def head_norm_weight(
     Shapes: weight [head_dim] → [1, 1, 1, padded head dim].
     Source: arXiv 2302.05442 section 3 (query-key normalisation); Qwen3RMSNorm of transformers.
     """
-    width = padded_head_dim(head_dim)
+    head_dim, width = spec.head_dim, padded_head_dim(spec.head_dim)
     factor = np.float32((head_dim / width) ** 0.5)
     return LazyWeight(
         [as_source(weight, shape=(head_dim,), name=name)],
-        lambda w: (pad_halves(w) * factor).reshape(1, 1, 1, width),
+        lambda w: (pad_heads(w, spec.rope) * factor).reshape(1, 1, 1, width),
         shape=(1, 1, 1, width),
         dtype=dtype,
         device=device,

@@ -1,7 +1,8 @@
 """How heads lie in a tensor whose head dim must be whole tiles.
 
-The rotary kernel takes a head of one tile, or of an even number of tiles, and turns element i with i + half. So each half of
-a head is padded with zeros on its own; zeros add nothing to scores or outputs. The map serves q, k, v and the output weight.
+The rotary kernel takes a head of one tile, or of an even number of tiles, and turns element i with i + half. So elements that
+turn together are placed so, with zeros between; zeros add nothing to scores or outputs. One map serves q, k, v and the output
+weight.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ttt_attention.spec import AttentionSpec
+from ttt_attention.spec import AttentionSpec, RopeSpec
 from ttt_core import PlacementError
 from ttt_shard_dsl import TILE
 from ttt_weights import Float32
@@ -21,12 +22,32 @@ def padded_head_dim(head_dim: int) -> int:
     return TILE if head_dim <= TILE else -(-head_dim // (2 * TILE)) * 2 * TILE
 
 
-def pad_halves(values: Float32) -> Float32:
-    """[..., head_dim] → [..., padded_head_dim], each half followed by its own zeros."""
+def head_places(head_dim: int, rope: RopeSpec | None) -> tuple[int, ...]:
+    """Where element i of a head lies in the padded head, so that its partner in the rotation lies half of that away.
+
+    Elements that do not turn fill places that are left, from the first on; where nothing turns cosine is 1 and sine 0.
+    """
+    half = padded_head_dim(head_dim) // 2
+    rotated = head_dim if rope is None else rope.rotated(head_dim)
+    if rope is not None and rope.style == "interleaved":
+        turning = [i // 2 + half * (i % 2) for i in range(rotated)]
+    else:
+        turning = [i % (rotated // 2) + half * (i // (rotated // 2)) for i in range(rotated)]
+    free = sorted(set(range(2 * half)) - set(turning))
+    return (*turning, *free[: head_dim - rotated])
+
+
+def pad_heads(values: Float32, rope: RopeSpec | None) -> Float32:
+    """[..., head_dim] → [..., padded_head_dim], each element in its place and zeros elsewhere."""
     *leading, head_dim = values.shape
-    half, extra = head_dim // 2, (padded_head_dim(head_dim) - head_dim) // 2
-    halves = values.reshape(*leading, 2, half)
-    return np.pad(halves, [(0, 0)] * (len(leading) + 1) + [(0, extra)]).reshape(*leading, head_dim + 2 * extra)
+    padded = np.zeros((*leading, padded_head_dim(head_dim)), dtype=np.float32)
+    padded[..., list(head_places(head_dim, rope))] = values
+    return padded
+
+
+def pad_halves(values: Float32) -> Float32:
+    """As pad_heads for heads that turn as a whole, element i with i + half: each half is followed by its own zeros."""
+    return pad_heads(values, None)
 
 
 class LocalHeads(NamedTuple):
@@ -70,11 +91,12 @@ def pack_qkv(q: Float32, k: Float32, v: Float32, *, spec: AttentionSpec, chips: 
             (v, first, local.num_kv_heads),
         ):
             heads = weight.reshape(-1, spec.head_dim, weight.shape[-1])[start : start + count]
-            packed = pad_halves(np.moveaxis(heads, -1, 0))  # [D, heads, padded head dim]
+            packed = pad_heads(np.moveaxis(heads, -1, 0), spec.rope)  # [D, heads, padded head dim]
             columns.append(packed.reshape(len(packed), -1))
     return np.concatenate(columns, axis=-1)
 
 
-def pack_output(weight: Float32, head_dim: int) -> Float32:
+def pack_output(weight: Float32, spec: AttentionSpec) -> Float32:
     """The output weight [D, heads · head_dim] → [heads · padded_head_dim, D]."""
-    return pad_halves(weight.reshape(len(weight), -1, head_dim)).reshape(len(weight), -1).T
+    heads = weight.reshape(len(weight), -1, spec.head_dim)
+    return pad_heads(heads, spec.rope).reshape(len(weight), -1).T

@@ -38,9 +38,9 @@ PROFILES: dict[str, dict[str, DType]] = {
 def attention_request(spec: AttentionSpec, work: Workload, precision: Mapping[str, DType]) -> BlockRequest:
     """x [1, 1, rows, D] → [1, 1, rows, D], the operations of GroupedQueryAttention in its order; `precision` as in PROFILES.
 
-    What that block refuses is listed as a block for it would run it: an output bias is fused into the matmul and stored divided
-    by the chips, so that their sum has it once (exact for powers of two); a rotation of part of a head, or of neighbours, is the
-    same operation with the weights' head dims permuted, and cosine 1, sine 0 where nothing turns; a soft-cap is unfused.
+    An output bias is fused into the matmul and stored divided by the chips, so that their sum has it once (exact for powers of
+    two); a rotation of part of a head, or of neighbours, is the same operation with the weights' head dims permuted, and cosine
+    1, sine 0 where nothing turns; a soft-cap is unfused.
     Errors: PlacementError for heads that do not split over the chips, ShapeError for a prompt longer than the cache.
     """
     listing = Listing(spec, work, precision["kv_cache"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ttt_attention.heads import pad_halves, padded_head_dim
+from ttt_attention.heads import padded_head_dim
 from ttt_attention.spec import Llama3Scaling, RopeSpec
 from ttt_core import SpecError, Tensor
 from ttt_hw import Operations
@@ -50,22 +50,18 @@ class Rotary:
     """
 
     def __init__(self, rope: RopeSpec | None, *, head_dim: int, context: int, device: Any) -> None:
-        if rope is None or rope.style != "half" or rope.rotated(head_dim) != head_dim:
-            raise SpecError(
-                f"Rotary turns whole heads whose element i is paired with i + {head_dim // 2}, the spec says {rope}. It has no "
-                "tables for this so far."
-            )
-        if not isinstance(rope.scaling, Llama3Scaling | None):
-            inverse_frequencies(rope, head_dim)  # refuses it
+        if rope is None:
+            raise SpecError("Rotary has tables of a rotation, the spec says rope=None. It has none for this so far.")
+        inverse_frequencies(rope, head_dim)  # refuses a scaling without a formula
         self.rope = rope
         self.head_dim = head_dim
         width = padded_head_dim(head_dim)
 
         def cosines() -> Float32:
-            return pad_halves(np.cos(_angles(rope, head_dim, context)))
+            return np.cos(_angles(rope, head_dim, context))
 
         def sines() -> Float32:
-            return pad_halves(np.sin(_angles(rope, head_dim, context)))
+            return np.sin(_angles(rope, head_dim, context))
 
         self.cos, self.sin = (
             LazyWeight(
@@ -91,13 +87,23 @@ class Rotary:
         return cos, sin
 
     def decode_tables(self, ops: Operations, positions: Tensor, /) -> tuple[Tensor, Tensor]:
+        return self.row_tables(ops, self.decode_row(ops, positions))
+
+    def decode_row(self, ops: Operations, positions: Tensor, /) -> Tensor:
+        """Positions [B] → indices [1, B], which other tables are looked up with too."""
         indices = ops["rotary_indices"](positions)  # [B] uint32
-        row = ops["rotary_index_row"](indices)  # [1, B]
+        row: Tensor = ops["rotary_index_row"](indices)
+        return row
+
+    def row_tables(self, ops: Operations, row: Tensor, /) -> tuple[Tensor, Tensor]:
         cos = ops["cos"](ops["cos_rows"](row, self.cos.tensor))  # [1, 1, B, hd] → [1, B, 1, hd]
         sin = ops["sin"](ops["sin_rows"](row, self.sin.tensor))
         return cos, sin
 
 
 def _angles(rope: RopeSpec, head_dim: int, context: int) -> Float32:
-    half = np.outer(np.arange(context, dtype=np.float32), inverse_frequencies(rope, head_dim)).astype(np.float32)
+    """[context, padded head dim] by the places of heads.head_places; 0 where nothing turns."""
+    frequencies = inverse_frequencies(rope, rope.rotated(head_dim))
+    turning = np.outer(np.arange(context, dtype=np.float32), frequencies).astype(np.float32)
+    half = np.pad(turning, [(0, 0), (0, padded_head_dim(head_dim) // 2 - len(frequencies))])
     return np.concatenate([half, half], axis=-1)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ttt_attention import GroupedQueryAttention, Rotary
-from ttt_core import WeightError
 from ttt_embedding import LMHead, TokenEmbedding
-from ttt_factory.families import FAMILIES, WeightNames
+from ttt_factory.blocks import LayerBuilder, norm_block
+from ttt_factory.families import FAMILIES
 from ttt_factory.huggingface import read_config, spec_of_config
 from ttt_factory.model_plans import plan_blocks
 from ttt_factory.requests import precision_of
 from ttt_factory.spec import ModelSpec
-from ttt_ffn import SwiGLU
+from ttt_factory.weight_map import LayerWeights, UsedWeights, WithoutValues, bias_name
 from ttt_hw import DType, Overrides, board_of
-from ttt_norm import RMSNorm
-from ttt_patterns import DecoderLayer, DecoderModel
-from ttt_weights import Checkpoint, NoValues, Source
+from ttt_patterns import DecoderModel
+from ttt_weights import Checkpoint, Source
 
 
 class ModelFactory:
@@ -73,71 +70,27 @@ class ModelFactory:
         operation has no legal config, or for an override that is not legal or names no operation.
         """
         names = FAMILIES[spec.family].names
-        used = _UsedWeights(_WithoutValues() if weights is None else weights)
+        used = UsedWeights(WithoutValues() if weights is None else weights)
         roles = precision_of(spec, "performance")
         precision: dict[str, DType] = {**dict.fromkeys(roles, weight_dtype), "kv_cache": cache_dtype}
         plans = plan_blocks(spec, board_of(device), precision, hw_config_overrides)
         embedding = TokenEmbedding(spec.embedding, used[names.embedding], device=device, plans=plans.embedding)
-        rotaries: dict[Any, Rotary] = {}
-        layers = []
-        for number, layer in enumerate(spec.layers):
-            layer_plans = plans.layers[layer]
-            key = (layer.attention.rope, layer.attention.head_dim, layer.attention.max_context)
-            if key not in rotaries:
-                rope, head_dim, context = key
-                rotaries[key] = Rotary(rope, head_dim=head_dim, context=context, device=device)
-            optional = [
-                *(("q_bias", "k_bias", "v_bias") if layer.attention.qkv_bias else ()),
-                *(("q_norm", "k_norm") if layer.attention.head_norm else ()),
-            ]
-            part = {
-                name: used[getattr(names, name).format(layer=number)]
-                for name in ("q", "k", "v", "o", *optional, "gate", "up", "down", "attention_norm", "ffn_norm")
-            }
-            attention = GroupedQueryAttention(
-                layer.attention,
-                q=part["q"],
-                k=part["k"],
-                v=part["v"],
-                o=part["o"],
-                q_bias=part.get("q_bias"),
-                k_bias=part.get("k_bias"),
-                v_bias=part.get("v_bias"),
-                q_norm=part.get("q_norm"),
-                k_norm=part.get("k_norm"),
-                device=device,
-                cache_dtype=cache_dtype,
-                rotary=rotaries[key],
-                plans=layer_plans.part("attention"),
-            )
-            ffn = SwiGLU(
-                layer.ffn,
-                gate=part["gate"],
-                up=part["up"],
-                down=part["down"],
-                device=device,
-                plans=layer_plans.part("ffn"),
-            )
-            attention_norm, ffn_norm = (
-                RMSNorm(getattr(layer, name), part[name], device=device, plans=layer_plans.part(name))
-                for name in ("attention_norm", "ffn_norm")
-            )
-            layers.append(
-                DecoderLayer(
-                    attention=attention,
-                    ffn=ffn,
-                    attention_norm=attention_norm,
-                    ffn_norm=ffn_norm,
-                    residual=layer.residual,
-                    plans=layer_plans,
-                )
-            )
-        final_norm = RMSNorm(
-            spec.final_norm, used[names.final_norm], device=device, plans=plans.head.part("final_norm")
+        blocks = LayerBuilder(device=device, cache_dtype=cache_dtype)
+        layers = [
+            blocks.layer(layer, LayerWeights(used, names, layer, number), plans.layers[layer])
+            for number, layer in enumerate(spec.layers)
+        ]
+        final_norm = norm_block(
+            spec.final_norm,
+            used[names.final_norm],
+            used[bias_name(names.final_norm)] if spec.final_norm.bias else None,
+            device=device,
+            plans=plans.head.part("final_norm"),
         )
         head = LMHead(
             spec.head,
             used[names.embedding if spec.head.tied else names.head],
+            bias=used[bias_name(names.head)] if spec.head.bias else None,
             device=device,
             plans=plans.head.part("head"),
         )
@@ -151,42 +104,3 @@ class ModelFactory:
             max_context=spec.max_context,
             device=device,
         )
-
-
-class _WithoutValues(Mapping[str, Source]):
-    """Every name, and no values."""
-
-    def __getitem__(self, name: str) -> Source:
-        return NoValues(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-class _UsedWeights:
-    """Hands out weights and remembers which, so that none is passed over in silence."""
-
-    def __init__(self, weights: Mapping[str, Source]) -> None:
-        self._weights = weights
-        self._used: set[str] = set()
-
-    def __getitem__(self, name: str) -> Source:
-        self._used.add(name)
-        return self._weights[name]
-
-    def finish(self, names: WeightNames, *, tied: bool) -> None:
-        ignored = [*names.ignored, *([re.escape(names.head)] if tied else [])]
-        left = [
-            name
-            for name in self._weights
-            if name not in self._used and not any(re.fullmatch(pattern, name) for pattern in ignored)
-        ]
-        if left:
-            raise WeightError(
-                f"the checkpoint has {len(left)} tensors that the model does not read, among them {sorted(left)[0]}; "
-                "leaving them out would change its answers. The config and the weights do not belong together, or the "
-                "architecture has a part that is not supported."
-            )

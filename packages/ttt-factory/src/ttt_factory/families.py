@@ -8,27 +8,39 @@ from typing import Literal
 from ttt_patterns import Residual
 
 
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """One of several parts of a tensor: q, k and v, or gate and up, whose rows follow one another, `by_head` within each head."""
+
+    name: str
+    index: int
+    by_head: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightNames:
-    """Tensor names; `{layer}` stands for the layer's number. `ignored` are regular expressions of tensors that carry nothing."""
+    """Tensor names; `{layer}` and `{expert}` stand for their numbers. A bias is called as its weight is, except for the end.
+
+    `ignored` are regular expressions of tensors that carry nothing.
+    """
 
     embedding: str = "model.embed_tokens.weight"
     final_norm: str = "model.norm.weight"
     head: str = "lm_head.weight"
-    q: str = "model.layers.{layer}.self_attn.q_proj.weight"
-    k: str = "model.layers.{layer}.self_attn.k_proj.weight"
-    v: str = "model.layers.{layer}.self_attn.v_proj.weight"
+    q: str | Fused = "model.layers.{layer}.self_attn.q_proj.weight"
+    k: str | Fused = "model.layers.{layer}.self_attn.k_proj.weight"
+    v: str | Fused = "model.layers.{layer}.self_attn.v_proj.weight"
     o: str = "model.layers.{layer}.self_attn.o_proj.weight"
-    q_bias: str = "model.layers.{layer}.self_attn.q_proj.bias"
-    k_bias: str = "model.layers.{layer}.self_attn.k_proj.bias"
-    v_bias: str = "model.layers.{layer}.self_attn.v_proj.bias"
     q_norm: str = "model.layers.{layer}.self_attn.q_norm.weight"
     k_norm: str = "model.layers.{layer}.self_attn.k_norm.weight"
-    gate: str = "model.layers.{layer}.mlp.gate_proj.weight"
-    up: str = "model.layers.{layer}.mlp.up_proj.weight"
+    router: str = "model.layers.{layer}.mlp.gate.weight"
+    gate: str | Fused = "model.layers.{layer}.mlp.gate_proj.weight"
+    up: str | Fused = "model.layers.{layer}.mlp.up_proj.weight"
     down: str = "model.layers.{layer}.mlp.down_proj.weight"
     attention_norm: str = "model.layers.{layer}.input_layernorm.weight"
     ffn_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
+    attention_output_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
+    ffn_output_norm: str = "model.layers.{layer}.post_feedforward_layernorm.weight"
     ignored: tuple[str, ...] = (r".*\.rotary_emb\.inv_freq",)
 
 
@@ -42,8 +54,6 @@ class Family:
     windows: not at all, by sliding_window for all layers, by layer_types, or by sliding_window for every other layer.
     `norm` multiplies by its weight (rms), by 1 + weight (rms_plus_one), or is a LayerNorm with bias (layer). `rotated` is the key
     of the rotated dims, or of their share of a head. `residual` parallel is sequential where use_parallel_residual says no.
-    `names` are Llama's until a family's blocks have a forward: a checkpoint that names its tensors otherwise, or fuses them, is
-    refused by the first name that is missing.
     """
 
     architecture: str
@@ -99,6 +109,10 @@ _DROPOUTS = frozenset(
     }
 )  # fmt: skip
 
+_PHI3, _GPTJ, _NEOX = "model.layers.{layer}.", "transformer.h.{layer}.", "gpt_neox.layers.{layer}."
+_MIXTRAL = "model.layers.{layer}.block_sparse_moe."
+_MASKS = (r".*\.rotary_emb\.inv_freq", r".*\.attn\.(masked_)?bias", r".*\.attention\.(masked_)?bias")
+
 FAMILIES: dict[str, Family] = {
     "llama": Family(
         architecture="LlamaForCausalLM",
@@ -130,6 +144,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "phi3": Family(
         architecture="Phi3ForCausalLM",
+        names=WeightNames(
+            q=Fused(f"{_PHI3}self_attn.qkv_proj.weight", 0),
+            k=Fused(f"{_PHI3}self_attn.qkv_proj.weight", 1),
+            v=Fused(f"{_PHI3}self_attn.qkv_proj.weight", 2),
+            gate=Fused(f"{_PHI3}mlp.gate_up_proj.weight", 0),
+            up=Fused(f"{_PHI3}mlp.gate_up_proj.weight", 1),
+        ),
         required={"hidden_act": "silu", "attention_bias": False},
         defaults={
             **_COMMON, "vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192, "rms_norm_eps": 1e-5,
@@ -143,6 +164,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "gemma2": Family(
         architecture="Gemma2ForCausalLM",
+        names=WeightNames(ffn_norm="model.layers.{layer}.pre_feedforward_layernorm.weight"),
         required={"attention_bias": False},
         keys={"hidden_act": "hidden_activation"},
         defaults={
@@ -160,6 +182,18 @@ FAMILIES: dict[str, Family] = {
     ),
     "gptj": Family(
         architecture="GPTJForCausalLM",
+        names=WeightNames(
+            embedding="transformer.wte.weight",
+            final_norm="transformer.ln_f.weight",
+            q=f"{_GPTJ}attn.q_proj.weight",
+            k=f"{_GPTJ}attn.k_proj.weight",
+            v=f"{_GPTJ}attn.v_proj.weight",
+            o=f"{_GPTJ}attn.out_proj.weight",
+            up=f"{_GPTJ}mlp.fc_in.weight",
+            down=f"{_GPTJ}mlp.fc_out.weight",
+            attention_norm=f"{_GPTJ}ln_1.weight",
+            ignored=_MASKS,
+        ),
         required={"rotary": True, "scale_attn_weights": True},
         keys={
             "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
@@ -187,6 +221,20 @@ FAMILIES: dict[str, Family] = {
     ),
     "gpt_neox": Family(
         architecture="GPTNeoXForCausalLM",
+        names=WeightNames(
+            embedding="gpt_neox.embed_in.weight",
+            final_norm="gpt_neox.final_layer_norm.weight",
+            head="embed_out.weight",
+            q=Fused(f"{_NEOX}attention.query_key_value.weight", 0, by_head=True),
+            k=Fused(f"{_NEOX}attention.query_key_value.weight", 1, by_head=True),
+            v=Fused(f"{_NEOX}attention.query_key_value.weight", 2, by_head=True),
+            o=f"{_NEOX}attention.dense.weight",
+            up=f"{_NEOX}mlp.dense_h_to_4h.weight",
+            down=f"{_NEOX}mlp.dense_4h_to_h.weight",
+            attention_norm=f"{_NEOX}input_layernorm.weight",
+            ffn_norm=f"{_NEOX}post_attention_layernorm.weight",
+            ignored=_MASKS,
+        ),
         keys={"rms_norm_eps": "layer_norm_eps", "rope_theta": "rotary_emb_base"},
         defaults={
             "vocab_size": 50432, "hidden_size": 6144, "num_hidden_layers": 44, "num_attention_heads": 64,
@@ -205,6 +253,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "mixtral": Family(
         architecture="MixtralForCausalLM",
+        names=WeightNames(
+            router=f"{_MIXTRAL}gate.weight",
+            gate=f"{_MIXTRAL}experts.{{expert}}.w1.weight",
+            up=f"{_MIXTRAL}experts.{{expert}}.w3.weight",
+            down=f"{_MIXTRAL}experts.{{expert}}.w2.weight",
+        ),
         required={"hidden_act": "silu"},
         defaults={
             **_COMMON, "vocab_size": 32000, "intermediate_size": 14336, "max_position_embeddings": 131072,

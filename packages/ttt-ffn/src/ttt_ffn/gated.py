@@ -7,6 +7,7 @@ from typing import Any
 from ttt_core import SpecError, Tensor
 from ttt_ffn.requests import PROFILES, ffn_request
 from ttt_ffn.spec import ActivationType, FFNSpec, MoESpec
+from ttt_ffn.weights import FFNWeights
 from ttt_hw import (
     Array,
     DType,
@@ -19,22 +20,21 @@ from ttt_hw import (
     board_of,
     default_config,
     given_or_own,
-    on_mesh,
     typical,
 )
-from ttt_shard_dsl import TILE
-from ttt_weights import LazyWeight, Source, as_source
+from ttt_weights import LazyWeight, Source
 
 
-class SwiGLU(TimedByPlans):
-    """y = (silu(x · gateᵀ) ⊙ (x · upᵀ)) · downᵀ, silu(z) = z / (1 + e⁻ᶻ).
+class GatedMLP(TimedByPlans):
+    """y = (activation(x · gateᵀ + gate_bias) ⊙ (x · upᵀ + up_bias)) · downᵀ + down_bias.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; gate, up [intermediate_dim, hidden_dim], down [hidden_dim,
-    intermediate_dim], all stored transposed; the columns of a mesh split the intermediate dim and sum their outputs.
+    intermediate_dim], all stored transposed; biases are as long as their weights have rows, None where the spec has none. The
+    columns of a mesh split the intermediate dim and sum their outputs.
     `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
-    Errors: SpecError for another activation, biases, no gate or experts, WeightError for a wrong shape, PlacementError if no
-    config fits, or for overrides that are not legal.
-    Source: arXiv 2002.05202 eq 6 (SwiGLU with beta 1); LlamaMLP of transformers.
+    Errors: SpecError for no gate or experts, WeightError for a wrong shape or a bias that the spec asks for and that is not
+    given (or the reverse), PlacementError if no config fits, or for overrides that are not legal.
+    Source: arXiv 2002.05202 eq 5; LlamaMLP, Gemma2MLP of transformers.
     """
 
     def __init__(
@@ -44,47 +44,32 @@ class SwiGLU(TimedByPlans):
         gate: Source | Array,
         up: Source | Array,
         down: Source | Array,
+        gate_bias: Source | Array | None = None,
+        up_bias: Source | Array | None = None,
+        down_bias: Source | Array | None = None,
         device: Any,
         dtype: DType = "bfloat8_b",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
     ) -> None:
-        if isinstance(spec, MoESpec) or not spec.gated or spec.bias:
+        if isinstance(spec, MoESpec) or not spec.gated:
             raise SpecError(
-                f"SwiGLU is one gated feed-forward block without biases, the spec says {spec}. Use a block that computes it."
-            )
-        if spec.activation is not ActivationType.SILU:
-            raise SpecError(
-                f"SwiGLU gates with silu, the spec says {spec.activation.value}. Use the block of that activation."
+                f"{type(self).__name__} is one gated feed-forward block, the spec says {spec}. Use a block that computes it."
             )
         self.spec = spec
-        board = board_of(device)
-        chips = board.mesh[1]
         precision: dict[str, DType] = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
         self._plans = given_or_own(
             plans,
             lambda work: ffn_request(spec, work, precision),
-            board,
+            board_of(device),
             typical=typical(),
             overrides=hw_config_overrides,
         )
-        hidden, inner = spec.hidden_dim, spec.intermediate_dim
-
-        def transposed(weight: Source | Array, role: str, rows: int, columns: int, *, split: int) -> LazyWeight:
-            name = f"{role}_weight"
-            return LazyWeight(
-                [as_source(weight, shape=(rows, columns), name=f"the {role} weight")],
-                lambda w: w.T.reshape(1, 1, columns, rows),
-                shape=(1, 1, columns, rows),
-                dtype=self._plans.dtypes[name],
-                device=device,
-                # each chip has whole tiles of the inner dim
-                placement=on_mesh(self._plans.stored[name], dim=split, multiple=TILE * chips),
-            )
-
-        self.gate = transposed(gate, "gate", inner, hidden, split=3)
-        self.up = transposed(up, "up", inner, hidden, split=3)
-        self.down = transposed(down, "down", hidden, inner, split=2)
+        stored = FFNWeights(spec, device, self._plans)
+        self.gate, self.up, self.down = stored.wide("gate", gate), stored.wide("up", up), stored.down(down)
+        self.gate_bias = stored.wide_bias("gate", gate_bias)
+        self.up_bias = stored.wide_bias("up", up_bias)
+        self.down_bias = stored.down_bias(down_bias)
 
     @classmethod
     def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
@@ -93,7 +78,8 @@ class SwiGLU(TimedByPlans):
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
-        return (self.gate, self.up, self.down)
+        biases = (self.gate_bias, self.up_bias, self.down_bias)
+        return (self.gate, self.up, self.down, *(bias for bias in biases if isinstance(bias, LazyWeight)))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
@@ -104,9 +90,41 @@ class SwiGLU(TimedByPlans):
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)
-        gate = ops["gate_matmul"](x, self.gate.tensor)  # [1, 1, rows, inner / chips]
-        up = ops["up_matmul"](x, self.up.tensor)
-        gated = ops["gate"](gate, up)  # silu(gate) ⊙ up
-        y = ops["down_matmul"](gated, self.down.tensor)  # [1, 1, rows, D]
+        gate = ops["gate_matmul"](x, self.gate.tensor, self.gate_bias.tensor)  # [1, 1, rows, inner / chips]
+        up = ops["up_matmul"](x, self.up.tensor, self.up_bias.tensor)
+        gated = ops["gate"](gate, up)  # activation(gate) ⊙ up
+        y = ops["down_matmul"](gated, self.down.tensor, self.down_bias.tensor)  # [1, 1, rows, D]
         summed: Tensor = ops.optional("all_reduce")(y)
         return summed
+
+
+class SwiGLU(GatedMLP):
+    """GatedMLP with silu(z) = z / (1 + e⁻ᶻ) and without biases.
+
+    Errors: SpecError for another activation or biases, and those of GatedMLP.
+    Source: arXiv 2002.05202 eq 6 (SwiGLU with beta 1); LlamaMLP of transformers.
+    """
+
+    def __init__(self, spec: FFNSpec | MoESpec, **arguments: Any) -> None:
+        if isinstance(spec, MoESpec) or not spec.gated or spec.bias:
+            raise SpecError(
+                f"SwiGLU is one gated feed-forward block without biases, the spec says {spec}. Use a block that computes it."
+            )
+        if spec.activation is not ActivationType.SILU:
+            raise SpecError(
+                f"SwiGLU gates with silu, the spec says {spec.activation.value}. Use the block of that activation."
+            )
+        super().__init__(spec, **arguments)
+
+
+class GeGLU(GatedMLP):
+    """GatedMLP with gelu, exact or approximated by tanh, as the spec says.
+
+    Errors: SpecError for another activation, and those of GatedMLP.
+    Source: arXiv 2002.05202 eq 5; Gemma2MLP of transformers.
+    """
+
+    def __init__(self, spec: FFNSpec | MoESpec, **arguments: Any) -> None:
+        if isinstance(spec, FFNSpec) and spec.activation is ActivationType.SILU:
+            raise SpecError("GeGLU gates with gelu or gelu_tanh, the spec says silu. Use the block of that activation.")
+        super().__init__(spec, **arguments)

@@ -6,15 +6,20 @@ from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, T
 from ttt_hw import Plans, TimedByPlans, Workload
 from ttt_patterns.parts import weights_of
 from ttt_patterns.plain import PlainSums
+from ttt_patterns.residual import Junction, Unchanged, parallel, parallel_with_one_norm, sequential
 from ttt_patterns.spec import Residual
 
 
 class DecoderLayer(TimedByPlans):
-    """h = x + attention(attention_norm(x)); y = h + ffn(ffn_norm(h)): a layer that normalises before each branch.
+    """Attention and a feed-forward branch, each normalised before and added to what comes in.
 
+    sequential: h = x + attention(attention_norm(x)), y = h + ffn(ffn_norm(h)). parallel: h the same, y = h + ffn(ffn_norm(x)), or
+    without `ffn_norm` h + ffn(attention_norm(x)). sandwich: as sequential, with each branch's result normalised by
+    `attention_output_norm` and `ffn_output_norm` before it is added.
     Built from anything that keeps the Protocols; shapes as in ttt_core.Layer. With `plans` of the whole layer its parts must
     have been built from parts of them; without, sums are interleaved, in DRAM in prefill and in L1 in decode.
-    Source: arXiv 2002.04745 figure 1b; LlamaDecoderLayer of transformers.
+    Errors: SpecError for norms that the residual has no use for or lacks.
+    Source: arXiv 2002.04745 figure 1b, LlamaDecoderLayer; GPTNeoXLayer, GPTJBlock; Gemma2DecoderLayer of transformers.
     """
 
     def __init__(
@@ -23,26 +28,41 @@ class DecoderLayer(TimedByPlans):
         attention: Attention,
         ffn: FeedForward,
         attention_norm: Norm,
-        ffn_norm: Norm,
+        ffn_norm: Norm | None,
+        attention_output_norm: Norm | None = None,
+        ffn_output_norm: Norm | None = None,
         residual: Residual = "sequential",
         plans: Plans | None = None,
     ) -> None:
-        if residual != "sequential":
+        output_norms = [attention_output_norm is not None, ffn_output_norm is not None]
+        if output_norms != [residual == "sandwich"] * 2 or (ffn_norm is None and residual != "parallel"):
             raise SpecError(
-                f"DecoderLayer adds one branch after the other, the spec says residual={residual!r}. "
-                "Use a layer that computes it."
+                f"DecoderLayer(residual={residual!r}) with {sum(output_norms)} output norms and "
+                f"{'no' if ffn_norm is None else 'an'} ffn_norm: sandwich has two output norms, the others none, and only a "
+                "parallel layer may do without ffn_norm."
             )
         self.attention = attention
         self.ffn = ffn
         self.attention_norm = attention_norm
-        self.ffn_norm = ffn_norm
-        self._plans: Plans = plans or PlainSums(
-            attention_norm=attention_norm, attention=attention, ffn_norm=ffn_norm, ffn=ffn
-        )
+        self.ffn_norm = ffn_norm or Unchanged()
+        self.attention_output_norm = attention_output_norm or Unchanged()
+        self.ffn_output_norm = ffn_output_norm or Unchanged()
+        joined = parallel if ffn_norm is not None else parallel_with_one_norm
+        self._junction: Junction = joined if residual == "parallel" else sequential
+        parts = {
+            "attention_norm": attention_norm,
+            "attention": attention,
+            "attention_output_norm": attention_output_norm,
+            "ffn_norm": ffn_norm,
+            "ffn": ffn,
+            "ffn_output_norm": ffn_output_norm,
+        }
+        self._plans: Plans = plans or PlainSums(**{name: part for name, part in parts.items() if part is not None})
 
     @property
     def weights(self) -> tuple[Weight, ...]:
-        return weights_of(self.attention, self.ffn, self.attention_norm, self.ffn_norm)
+        norms = (self.attention_norm, self.ffn_norm, self.attention_output_norm, self.ffn_output_norm)
+        return weights_of(self.attention, self.ffn, *norms)
 
     def allocate_cache(self, *, users: int, context: int) -> KVCache:
         """The attention's cache. Raises SpecError for an attention that keeps none."""
@@ -58,11 +78,11 @@ class DecoderLayer(TimedByPlans):
     ) -> Tensor:
         tokens = x.shape[-2]
         ops = self._plans(Workload(mode="prefill", tokens=tokens, context=tokens))
-        attended = self.attention.prefill_forward(
-            self.attention_norm.prefill_forward(x), cache=cache, positions=positions, page_table=page_table
-        )
-        h = ops["attention_residual"](x, attended)
-        narrowed = self.ffn.prefill_forward(self.ffn_norm.prefill_forward(h))
+        normalised = self.attention_norm.prefill_forward(x)
+        attended = self.attention.prefill_forward(normalised, cache=cache, positions=positions, page_table=page_table)
+        attended = self.attention_output_norm.prefill_forward(attended)
+        h, read = self._junction(ops, self.ffn_norm.prefill_forward, x, normalised, attended)
+        narrowed = self.ffn_output_norm.prefill_forward(self.ffn.prefill_forward(read))
         y: Tensor = ops["ffn_residual"](h, narrowed)
         return y
 
@@ -70,10 +90,10 @@ class DecoderLayer(TimedByPlans):
         self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
         ops = self._plans(Workload(mode="decode", users=x.shape[-2], context=cache.keys.shape[-2]))
-        attended = self.attention.decode_forward(
-            self.attention_norm.decode_forward(x), cache=cache, positions=positions, page_table=page_table
-        )
-        h = ops["attention_residual"](x, attended)
-        narrowed = self.ffn.decode_forward(self.ffn_norm.decode_forward(h))
+        normalised = self.attention_norm.decode_forward(x)
+        attended = self.attention.decode_forward(normalised, cache=cache, positions=positions, page_table=page_table)
+        attended = self.attention_output_norm.decode_forward(attended)
+        h, read = self._junction(ops, self.ffn_norm.decode_forward, x, normalised, attended)
+        narrowed = self.ffn_output_norm.decode_forward(self.ffn.decode_forward(read))
         y: Tensor = ops["ffn_residual"](h, narrowed)
         return y

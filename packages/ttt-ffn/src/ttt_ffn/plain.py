@@ -1,0 +1,95 @@
+"""Feed-forward without a gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ttt_core import SpecError, Tensor
+from ttt_ffn.requests import PROFILES, ffn_request
+from ttt_ffn.spec import FFNSpec, MoESpec
+from ttt_ffn.weights import FFNWeights
+from ttt_hw import (
+    Array,
+    DType,
+    HardwareMode,
+    ModuleHardwareConfig,
+    Overrides,
+    Plans,
+    TimedByPlans,
+    Workload,
+    board_of,
+    default_config,
+    given_or_own,
+    typical,
+)
+from ttt_weights import LazyWeight, Source
+
+
+class MLP(TimedByPlans):
+    """y = activation(x · upᵀ + up_bias) · downᵀ + down_bias.
+
+    Shapes: x [1, 1, rows, hidden_dim] → the same; up [intermediate_dim, hidden_dim], down [hidden_dim, intermediate_dim], stored
+    transposed; up_bias [intermediate_dim], down_bias [hidden_dim], None where the spec has none. The columns of a mesh split the
+    intermediate dim and sum their outputs.
+    `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
+    Errors: SpecError for a gate or experts, WeightError for a wrong shape or a bias that the spec asks for and that is not given
+    (or the reverse), PlacementError if no config fits, or for overrides that are not legal.
+    Source: arXiv 1706.03762 eq 2; GPTJMLP, GPTNeoXMLP of transformers.
+    """
+
+    def __init__(
+        self,
+        spec: FFNSpec | MoESpec,
+        *,
+        up: Source | Array,
+        down: Source | Array,
+        up_bias: Source | Array | None = None,
+        down_bias: Source | Array | None = None,
+        device: Any,
+        dtype: DType = "bfloat8_b",
+        plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
+    ) -> None:
+        if isinstance(spec, MoESpec) or spec.gated:
+            raise SpecError(
+                f"MLP is one feed-forward block without a gate, the spec says {spec}. Use a block that computes it."
+            )
+        self.spec = spec
+        precision: dict[str, DType] = dict.fromkeys(("up_weights", "down_weights"), dtype)
+        self._plans = given_or_own(
+            plans,
+            lambda work: ffn_request(spec, work, precision),
+            board_of(device),
+            typical=typical(),
+            overrides=hw_config_overrides,
+        )
+        stored = FFNWeights(spec, device, self._plans)
+        self.up, self.down = stored.wide("up", up), stored.down(down)
+        self.up_bias, self.down_bias = stored.wide_bias("up", up_bias), stored.down_bias(down_bias)
+
+    @classmethod
+    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
+        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
+        return default_config(PROFILES, device_type, mode)
+
+    @property
+    def weights(self) -> tuple[LazyWeight, ...]:
+        return (
+            self.up,
+            self.down,
+            *(bias for bias in (self.up_bias, self.down_bias) if isinstance(bias, LazyWeight)),
+        )
+
+    def prefill_forward(self, x: Tensor, /) -> Tensor:
+        rows = x.shape[-2]
+        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+
+    def decode_forward(self, x: Tensor, /) -> Tensor:
+        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
+
+    def _forward(self, x: Tensor, work: Workload) -> Tensor:
+        ops = self._plans(work)
+        up = ops["up_matmul"](x, self.up.tensor, self.up_bias.tensor)  # activated, [1, 1, rows, inner / chips]
+        y = ops["down_matmul"](up, self.down.tensor, self.down_bias.tensor)  # [1, 1, rows, D]
+        summed: Tensor = ops.optional("all_reduce")(y)
+        return summed

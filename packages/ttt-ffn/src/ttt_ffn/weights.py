@@ -1,0 +1,93 @@
+"""The weights of feed-forward blocks as they lie on the chips: each has whole tiles of the inner dim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ttt_core import WeightError
+from ttt_ffn.spec import FFNSpec
+from ttt_hw import Array, Plans, board_of, on_mesh
+from ttt_shard_dsl import TILE
+from ttt_weights import LazyWeight, NoWeight, Source, as_source
+
+
+class FFNWeights:
+    """Makes them from what a checkpoint has, for the places that the plans say.
+
+    The bias of the down weight is whole on every chip, divided by the chips, so that their sum has it once.
+    """
+
+    def __init__(self, spec: FFNSpec, device: Any, plans: Plans) -> None:
+        self._spec = spec
+        self._device = device
+        self._plans = plans
+        self._chips = board_of(device).mesh[1]
+
+    def wide(self, role: str, weight: Source | Array) -> LazyWeight:
+        return self._transposed(role, weight, self._spec.intermediate_dim, self._spec.hidden_dim, split=3)
+
+    def down(self, weight: Source | Array) -> LazyWeight:
+        return self._transposed("down", weight, self._spec.hidden_dim, self._spec.intermediate_dim, split=2)
+
+    def wide_bias(self, role: str, bias: Source | Array | None) -> LazyWeight | NoWeight:
+        return self._bias(role, bias, self._spec.intermediate_dim, parts=1, split=True)
+
+    def down_bias(self, bias: Source | Array | None) -> LazyWeight | NoWeight:
+        return self._bias("down", bias, self._spec.hidden_dim, parts=self._chips, split=False)
+
+    def wide_experts(self, role: str, experts: Sequence[Source | Array]) -> LazyWeight:
+        return self._stacked(role, experts, self._spec.intermediate_dim, self._spec.hidden_dim, split=3)
+
+    def down_experts(self, experts: Sequence[Source | Array]) -> LazyWeight:
+        return self._stacked("down", experts, self._spec.hidden_dim, self._spec.intermediate_dim, split=2)
+
+    def _transposed(self, role: str, weight: Source | Array, rows: int, columns: int, *, split: int) -> LazyWeight:
+        name = f"{role}_weight"
+        return LazyWeight(
+            [as_source(weight, shape=(rows, columns), name=f"the {role} weight")],
+            lambda w: w.T.reshape(1, 1, columns, rows),
+            shape=(1, 1, columns, rows),
+            dtype=self._plans.dtypes[name],
+            device=self._device,
+            placement=on_mesh(self._plans.stored[name], dim=split, multiple=TILE * self._chips),
+        )
+
+    def _stacked(
+        self, role: str, experts: Sequence[Source | Array], rows: int, columns: int, *, split: int
+    ) -> LazyWeight:
+        name = f"{role}_weight"
+        return LazyWeight(
+            [
+                as_source(weight, shape=(rows, columns), name=f"the {role} weight of expert {expert}")
+                for expert, weight in enumerate(experts)
+            ],
+            lambda *weights: np.stack([w.T for w in weights])[None],
+            shape=(1, len(experts), columns, rows),
+            dtype=self._plans.dtypes[name],
+            device=self._device,
+            placement=on_mesh(self._plans.stored[name], dim=split, multiple=TILE * self._chips),
+        )
+
+    def _bias(
+        self, role: str, bias: Source | Array | None, width: int, *, parts: int, split: bool
+    ) -> LazyWeight | NoWeight:
+        name = f"{role}_bias"
+        if (bias is not None) != self._spec.bias:
+            raise WeightError(
+                f"the spec says bias={self._spec.bias}, and {name} was {'not ' if bias is None else ''}given. Give all biases, "
+                "or change the spec."
+            )
+        if bias is None:
+            return NoWeight()
+        placement = self._plans.stored[name]
+        return LazyWeight(
+            [as_source(bias, shape=(width,), name=f"the {role} bias")],
+            lambda b: (b / np.float32(parts)).reshape(1, 1, 1, width),
+            shape=(1, 1, 1, width),
+            dtype=self._plans.dtypes[name],
+            device=self._device,
+            placement=on_mesh(placement, dim=3, multiple=TILE * self._chips) if split else placement,
+        )

@@ -1,0 +1,79 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ttt_core import SpecError, Tensor, WeightError
+from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
+from ttt_norm.requests import norm_request
+from ttt_norm.spec import NormSpec, NormType
+from ttt_weights import LazyWeight, Source, as_source
+
+
+class LayerNorm(TimedByPlans):
+    """y = (x − mean(x)) / sqrt(var(x) + eps) · (offset + weight) + bias, over the last dim.
+
+    Shapes: x [1, 1, rows, dim] → the same; weight and bias [dim], each None where the spec has none.
+    `plans` of a larger block; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
+    Errors: SpecError for another kind, WeightError for a wrong shape or a weight that the spec asks for and that is not given
+    (or the reverse), PlacementError for overrides that are not legal.
+    Source: arXiv 1607.06450 eq 4; torch.nn.LayerNorm.
+    """
+
+    def __init__(
+        self,
+        spec: NormSpec,
+        weight: Source | Array | None = None,
+        bias: Source | Array | None = None,
+        *,
+        device: Any,
+        plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
+    ) -> None:
+        if spec.kind is not NormType.LAYER:
+            raise SpecError(f"LayerNorm subtracts the mean, the spec says {spec}. Use the block of that kind.")
+        self.spec = spec
+        self._device = device
+        self._plans = given_or_own(
+            plans,
+            lambda work: norm_request(spec, work),
+            board_of(device),
+            typical=typical(),
+            overrides=hw_config_overrides,
+        )
+        parts = (
+            self._vector("weight", weight, wanted=spec.weight, offset=spec.offset),
+            self._vector("bias", bias, wanted=spec.bias, offset=0),
+        )
+        self.weights = tuple(part for part in parts if part is not None)
+
+    def prefill_forward(self, x: Tensor, /) -> Tensor:
+        rows = x.shape[-2]
+        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+
+    def decode_forward(self, x: Tensor, /) -> Tensor:
+        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
+
+    def _forward(self, x: Tensor, work: Workload) -> Tensor:
+        ops = self._plans(work)
+        y: Tensor = ops["norm"](x, *(weight.tensor for weight in self.weights))
+        return y
+
+    def _vector(self, role: str, values: Source | Array | None, *, wanted: bool, offset: int) -> LazyWeight | None:
+        if (values is not None) != wanted:
+            raise WeightError(
+                f"the spec says {role}={wanted}, and {'none was' if values is None else 'one was'} given. "
+                "Give it, or change the spec."
+            )
+        if values is None:
+            return None
+        shape = (1, 1, 1, self.spec.dim)
+        return LazyWeight(
+            [as_source(values, shape=(self.spec.dim,), name=f"the norm's {role}")],
+            lambda vector: (vector + offset).reshape(shape),
+            shape=shape,
+            dtype=self._plans.dtypes[role],
+            device=self._device,
+            placement=self._plans.stored[role],
+        )
