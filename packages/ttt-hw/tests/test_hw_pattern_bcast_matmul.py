@@ -167,7 +167,8 @@ def test_rows_a_core_that_are_not_those_of_the_matmul() -> None:
 def test_an_activation_that_no_matmul_ends_with() -> None:
     said = first_problem(TWO_D, replace(REQUEST, activation="tanh"))
     assert (
-        said == "a matmul does not end with tanh, only with silu, relu, gelu, gelu_tanh; apply it in an operation of its own"
+        said
+        == "a matmul does not end with tanh, only with silu, relu, gelu, gelu_tanh; apply it in an operation of its own"
     )
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ttt_core import PlacementError
-from ttt_hw.catalogue import BOARDS, board
-from ttt_hw.isolation import run_in_process
+from ttt_hw.catalogue import board
 from ttt_hw.layouts import DRAM, row_of_cores, user_sharded, width_sharded
 from ttt_hw.patterns.heads import HeadConcat, HeadSplit
 from ttt_hw.requests import HeadConcatRequest, HeadSplitRequest
@@ -20,44 +18,6 @@ SPLIT = HeadSplitRequest(name="h", inputs=("x",), mode="decode", rows=32, num_he
 PROMPT = replace(SPLIT, mode="prefill", rows=128)
 JOIN = HeadConcatRequest(name="c", inputs=("x",), rows=128, num_heads=32, head_dim=128)
 DECODE = HeadSplit(memory="l1")
-
-
-@pytest.fixture(autouse=True)
-def probe(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    import pattern_probe
-
-    return pattern_probe
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_real_shapes_are_accepted_and_predicted(seed: int, probe: Any, mesh: Any) -> None:
-    done = probe.issue_some([HeadSplit, HeadConcat], mesh, seed=seed, count=8)
-    assert len(done) > 8
-    for what, verdict in done:
-        assert verdict.error is None, what
-        assert verdict.exact, (what, verdict)
-
-
-@pytest.mark.parametrize("name", ["p150", "p150x8"])
-def test_other_boards(name: str, probe: Any) -> None:
-    done = run_in_process(probe.on_board, name, [HeadSplit, HeadConcat], 1, 8, device=name)
-    assert done
-    for what, verdict in done:
-        assert verdict.error is None, what
-        assert verdict.exact, (what, verdict)
-
-
-@pytest.mark.parametrize("name", BOARDS)
-def test_every_shape_has_a_legal_config_that_fits(name: str, probe: Any) -> None:
-    for rows in probe.DECODE + probe.PREFILL:
-        for model in probe.MODELS:
-            for kind in (
-                HeadSplit,
-                HeadConcat,
-            ):
-                for request in probe.requests(kind, rows, model):
-                    assert probe.options(kind, request, board(name)), f"{request} on {name}"
 
 
 @pytest.mark.parametrize(

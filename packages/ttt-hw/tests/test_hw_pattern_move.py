@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ttt_core import PlacementError
-from ttt_hw.catalogue import BOARDS, board
-from ttt_hw.isolation import run_in_process
+from ttt_hw.catalogue import board
 from ttt_hw.layouts import L1, width_sharded
 from ttt_hw.patterns.move import Move
 from ttt_hw.requests import MoveRequest, TensorType
@@ -23,41 +21,6 @@ SLICE = MoveRequest(name="m", inputs=("x",), op="slice", source=PROMPT, rows=(12
 TURN = MoveRequest(name="m", inputs=("x",), op="transpose", source=PROMPT)
 CAST = MoveRequest(name="m", inputs=("x",), op="typecast", source=PROMPT, dtype="bfloat8_b")
 VIEW = MoveRequest(name="m", inputs=("x",), op="reshape", source=PROMPT, shape=(1, 4, 32, 4096))
-
-
-@pytest.fixture(autouse=True)
-def probe(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    import pattern_probe
-
-    return pattern_probe
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_real_shapes_are_accepted_and_predicted(seed: int, probe: Any, mesh: Any) -> None:
-    done = probe.issue_some([Move], mesh, seed=seed, count=10)
-    assert len(done) > 5
-    for what, verdict in done:
-        assert verdict.error is None, what
-        assert verdict.exact, (what, verdict)
-
-
-@pytest.mark.parametrize("name", ["p150", "p150x8"])
-def test_other_boards(name: str, probe: Any) -> None:
-    done = run_in_process(probe.on_board, name, [Move], 1, 8, device=name)
-    assert done
-    for what, verdict in done:
-        assert verdict.error is None, what
-        assert verdict.exact, (what, verdict)
-
-
-@pytest.mark.parametrize("name", BOARDS)
-def test_every_shape_has_a_legal_config_that_fits(name: str, probe: Any) -> None:
-    for rows in probe.DECODE + probe.PREFILL:
-        for model in probe.MODELS:
-            for kind in (Move,):
-                for request in probe.requests(kind, rows, model):
-                    assert probe.options(kind, request, board(name)), f"{request} on {name}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ttt_core import PlacementError
-from ttt_hw.catalogue import BOARDS, board
+from ttt_hw.catalogue import board
 from ttt_hw.isolation import run_in_process
 from ttt_hw.layouts import DRAM, L1, width_sharded
 from ttt_hw.patterns.distributed_norm import DistributedNorm
@@ -30,33 +30,6 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Any:
     import pattern_probe
 
     return pattern_probe
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_real_shapes_are_accepted_and_predicted(seed: int, probe: Any, mesh: Any) -> None:
-    done = probe.issue_some([InterleavedNorm, ShardedNorm], mesh, seed=seed, count=10)
-    assert len(done) > 10
-    for what, verdict in done:
-        assert verdict.error is None, what
-        assert verdict.exact, (what, verdict)
-
-
-@pytest.mark.parametrize("name", ["p150"])
-def test_other_boards(name: str, probe: Any) -> None:
-    done = run_in_process(probe.on_board, name, [InterleavedNorm, ShardedNorm], 1, 6, device=name)
-    assert done
-    for what, verdict in done:
-        assert verdict.error is None, what
-        assert verdict.exact, (what, verdict)
-
-
-@pytest.mark.parametrize("name", BOARDS)
-def test_every_shape_has_a_legal_config_that_fits(name: str, probe: Any) -> None:
-    for rows in probe.DECODE + probe.PREFILL:
-        for model in probe.MODELS:
-            for kind in (InterleavedNorm,):
-                for request in probe.requests(kind, rows, model):
-                    assert probe.options(kind, request, board(name)), f"{request} on {name}"
 
 
 @pytest.mark.parametrize(
