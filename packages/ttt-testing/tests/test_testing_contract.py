@@ -51,6 +51,22 @@ def test_a_file_keeps_what_others_have_recorded(blocks: Any, file: Path) -> None
     assert load(file) == {key: before, other: replace(before, rows=128, time_us=None)}
 
 
+def test_equal_modules_have_one_record(blocks: Any, file: Path) -> None:
+    def suite(*dtypes: str) -> TestSuite:
+        made = TestSuite([blocks.ffn(dtype) for dtype in dtypes])
+        for ffn in made.model:
+            made.test(ffn).mode("decode")
+        return made
+
+    first = suite("bfloat8_b", "bfloat8_b", "bfloat8_b")
+    first.run()
+    first.record_contract(file)
+    assert [name for _, _, name, _ in load(file)] == ["0"]
+    assert not suite("bfloat8_b", "bfloat8_b").expect_contract(file).run().failures
+    (failure,) = suite("bfloat8_b", "bfloat4_b").expect_contract(file).run().failures
+    assert (failure.case, failure.got) == ("1", "nothing recorded")
+
+
 def test_an_operation_that_grew_is_named(blocks: Any, file: Path) -> None:
     class Slower(SwiGLU):
         def op_times(self, mode: Mode, rows: int, /, *, context: int = 0) -> tuple[OpTime, ...]:

@@ -87,10 +87,11 @@ class TestSuite:
                 )
                 trial, first = trials.setdefault(key, (self._trial(case, mode, mesh), case.name))
                 verdicts = judge_all(trial, case.expectations.values())
-                self._trials[board, backend, case.name, mode] = trial
+                self._trials[board, backend, first, mode] = trial
                 if self._contract is not None:
                     recorded, tolerance = self._contract
-                    then = recorded.get((board, backend, case.name, mode))
+                    names = (each for each in (case.name, first) if (board, backend, each, mode) in recorded)
+                    then = next((recorded[board, backend, each, mode] for each in names), None)
                     wanted = Expectation(kind="contract", limit=tolerance)
                     verdicts.append((wanted, judge_contract(trial, then, tolerance)))
                 for expectation, verdict in verdicts:
@@ -133,6 +134,7 @@ class TestSuite:
     def record_contract(self, path: str | Path) -> None:
         """Write what each test of this suite takes to the file, for `expect_contract` to hold later runs to.
 
+        Tests of equal modules have one record, under the name of the first.
         Errors: SpecError before the suite has run; what an operation raises that ttnn refuses.
         """
         if self.report is None:
