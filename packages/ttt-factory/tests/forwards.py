@@ -24,7 +24,8 @@ from ttt_hw import BlockPlan, Overrides, Workload, block_plans, board_of, open_m
 from ttt_hw.verify import empty
 
 CONFIGS = Path(__file__).with_name("configs")
-MODELS = ("llama-3.2-1b", "qwen3-8b")  # the second has head norms
+# Head norms; a parallel layer with biases; soft-caps and four norms; experts.
+MODELS = ("llama-3.2-1b", "qwen3-8b", "gpt-j-6b", "gemma-2-9b", "mixtral-8x7b")
 CONTEXT, TOKENS = 256, 128
 USERS = (1, 32)
 
@@ -80,6 +81,8 @@ def planned(plan: BlockPlan, mesh: Any) -> list[str]:
         (name, text): empty(text, types[name], board, mesh)
         for name, text in (*plan.inputs.items(), *plan.stored.items())
     }
+    kept = {*plan.inputs, *plan.stored, *plan.block.outputs}
+    last = {name: op.request.name for op in plan.ops for name in op.request.inputs}
     with calls() as made:
         for op in plan.ops:
             for move in op.moves:
@@ -89,6 +92,8 @@ def planned(plan: BlockPlan, mesh: Any) -> list[str]:
             result = op.pattern.issue(op.request, board, tensors)
             results = list(result) if len(op.results) > 1 else [result]
             alive |= zip(zip(op.request.results, op.results, strict=True), results, strict=False)
+            for key in [key for key in alive if key[0] not in kept and last.get(key[0]) == op.request.name]:
+                del alive[key]  # as a forward frees it
         for move in plan.exits:
             name, reshard = move.tensor, move.reshard
             reshard.issue(types[name], board, alive[name, reshard.source])
