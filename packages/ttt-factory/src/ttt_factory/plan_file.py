@@ -152,9 +152,7 @@ def _section(path: Path, name: str, section: Any) -> SectionChoices:
     try:
         return SectionChoices(
             stored=dict(section["stored"]),
-            hidden={
-                mode: str(section[mode]["hidden"]) for mode in ("decode", "prefill") if "hidden" in section[mode]
-            },
+            hidden={mode: str(section[mode]["hidden"]) for mode in ("decode", "prefill") if "hidden" in section[mode]},
             overrides={
                 f"{mode}.{op}": _whole(values)
                 for mode in ("decode", "prefill")
