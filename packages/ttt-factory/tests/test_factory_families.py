@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ PROGRAM = Path(__file__).with_name("check_families.py")
 CHIPS = {"n150": 1, "p150": 1, "n300": 2, "t3k": 8}
 
 
-def case_names() -> list[str]:
+def cases() -> Iterator[Any]:
+    """(name, device), each device in one process of xdist."""
     spec = importlib.util.spec_from_file_location("check_families", PROGRAM)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return list(module.CASES)
+    for device in CHIPS:
+        for name in module.cases_on(device):
+            yield pytest.param(name, device, marks=pytest.mark.xdist_group(device))
 
 
 @cache
@@ -40,8 +44,7 @@ def results(device: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("device", [pytest.param(device, marks=pytest.mark.xdist_group(device)) for device in CHIPS])
-@pytest.mark.parametrize("name", case_names())
+@pytest.mark.parametrize(("name", "device"), list(cases()))
 def test_family(name: str, device: str) -> None:
     found = results(device)[name]
     assert found["chips"] == CHIPS[device]
