@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 
 from ttt_core import Embedding, Head, SpecError, WeightError
-from ttt_embedding import EmbeddingSpec, HeadSpec, LMHead, TokenEmbedding
-from ttt_hw import upload
+from ttt_embedding import EmbeddingSpec, HeadSpec, LMHead, TokenEmbedding, head_request
+from ttt_hw import Workload, board, open_mesh, run_in_process, upload
 from ttt_testing import max_difference, pcc, shadow
 
 SIZES = [(200, 72), (130, 96), (1000, 576), (300, 2048)]  # vocabulary, hidden
@@ -92,3 +93,31 @@ def test_a_spec_out_of_range_is_refused(spec: Any, vocab: int, hidden: int) -> N
     with pytest.raises(SpecError) as caught:
         spec(vocab_size=vocab, hidden_dim=hidden)
     assert str(caught.value) == f"{spec.__name__}(vocab_size={vocab}, hidden_dim={hidden}): both must be at least 1."
+
+
+def in_pieces(name: str, vocab: int) -> tuple[list[str], float]:
+    """A head whose columns on a chip are too many for one weight: the names of its operations, and its largest error."""
+    weight, bias, x = random(vocab, 64), random(vocab, seed=1), random(1, 1, 2, 64, seed=2)
+    weight = weight / 8  # logits of size 1
+    spec = HeadSpec(vocab_size=vocab, hidden_dim=64, bias=True)
+    with open_mesh(name, backend="mock") as mesh, shadow(rounding="none") as values:
+        head = LMHead(spec, weight.numpy(), bias=bias.numpy(), device=mesh, dtype="bfloat16")
+        shards = values.shards(head.decode_forward(upload(x.numpy(), mesh, dtype="bfloat16")))
+        error = max(
+            float(np.abs(torch.as_tensor(part).numpy() - (x @ weight.T + bias).numpy()).max()) for part in shards
+        )
+    work = Workload(mode="decode", users=2, context=32, chips=board(name).mesh[1])
+    return [op.name for op in head_request(spec, work, {"head_weights": "bfloat16"}).ops], error
+
+
+@pytest.mark.parametrize(
+    ("name", "vocab", "wanted"),
+    [
+        ("n150", 70_001, ["piece.0", "piece.1", "piece.2", "lm_head", "crop"]),
+        ("n300", 70_001, ["piece.0", "piece.1", "lm_head", "all_gather", "crop"]),
+    ],
+)
+def test_a_wide_vocabulary_is_computed_in_pieces(name: str, vocab: int, wanted: list[str]) -> None:
+    names, error = run_in_process(in_pieces, name, vocab, device=name)
+    assert names == wanted
+    assert error < 1e-4

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
+
 from ttt_core import Tensor, WeightError
-from ttt_embedding.requests import PROFILES, head_request
+from ttt_embedding.requests import PROFILES, head_request, local_vocabulary, pieces_of
 from ttt_embedding.spec import HeadSpec
 from ttt_hw import (
     DRAM,
@@ -14,6 +17,7 @@ from ttt_hw import (
     DType,
     HardwareMode,
     ModuleHardwareConfig,
+    Operations,
     Overrides,
     Plans,
     TimedByPlans,
@@ -24,8 +28,7 @@ from ttt_hw import (
     on_mesh,
     typical,
 )
-from ttt_shard_dsl import TILE
-from ttt_weights import LazyWeight, NoWeight, Source, as_source
+from ttt_weights import Float32, LazyWeight, NoWeight, Source, as_source
 
 
 class LMHead(TimedByPlans):
@@ -70,25 +73,36 @@ class LMHead(TimedByPlans):
             overrides=hw_config_overrides,
             hidden={"decode": (L1, DRAM), "prefill": (DRAM, DRAM)},
         )
-        shape = (1, 1, spec.hidden_dim, spec.vocab_size)
-        self.weight = LazyWeight(
-            [as_source(weight, shape=(spec.vocab_size, spec.hidden_dim), name="the head's weight")],
-            lambda w: w.T.reshape(shape),
-            shape=shape,
-            dtype=self._plans.dtypes["weight"],
-            device=device,
-            placement=on_mesh(self._plans.stored["weight"], dim=3, multiple=TILE * chips),
-        )
-        self.bias: LazyWeight | NoWeight = NoWeight()
-        if bias is not None:
-            self.bias = LazyWeight(
-                [as_source(bias, shape=(spec.vocab_size,), name="the head's bias")],
-                lambda b: b.reshape(1, 1, 1, -1),
-                shape=(1, 1, 1, spec.vocab_size),
-                dtype=self._plans.dtypes["bias"],
+        pieces = pieces_of(local_vocabulary(spec, chips))
+        suffixes = [f".{index}" for index in range(len(pieces))] if len(pieces) > 1 else [""]
+        ends = list(accumulate(pieces))
+
+        def part(given: Source | Array, name: str, index: int, *, rows: int, shape: tuple[int, ...]) -> LazyWeight:
+            """Each chip's columns of one piece, of what is stored transposed."""
+            start, stop = ends[index] - pieces[index], ends[index]
+
+            def columns(values: Float32) -> Float32:
+                flat = values.reshape(spec.vocab_size, rows).T
+                padded = np.pad(flat, [(0, 0), (0, chips * ends[-1] - spec.vocab_size)])
+                return padded.reshape(rows, chips, ends[-1])[:, :, start:stop].reshape(1, 1, rows, -1)
+
+            stored = name + suffixes[index]
+            return LazyWeight(
+                [as_source(given, shape=shape, name=f"the head's {name}")],
+                columns,
+                shape=(1, 1, rows, chips * pieces[index]),
+                dtype=self._plans.dtypes[stored],
                 device=device,
-                placement=on_mesh(self._plans.stored["bias"], dim=3, multiple=TILE * chips),
+                placement=on_mesh(self._plans.stored[stored], dim=3),
             )
+
+        every, hidden = range(len(pieces)), spec.hidden_dim
+        self._weights = [part(weight, "weight", index, rows=hidden, shape=(spec.vocab_size, hidden)) for index in every]
+        self._biases: list[LazyWeight | NoWeight] = [NoWeight() for _ in every]
+        if bias is not None:
+            self._biases = [part(bias, "bias", index, rows=1, shape=(spec.vocab_size,)) for index in every]
+        self._names = [f"piece{suffix}" for suffix in suffixes]
+        self._project = self._whole if len(pieces) == 1 else self._in_pieces
 
     @classmethod
     def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
@@ -97,7 +111,7 @@ class LMHead(TimedByPlans):
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
-        return tuple(weight for weight in (self.weight, self.bias) if isinstance(weight, LazyWeight))
+        return (*self._weights, *(bias for bias in self._biases if isinstance(bias, LazyWeight)))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
@@ -108,9 +122,21 @@ class LMHead(TimedByPlans):
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)
-        logits = ops["lm_head"](x, self.weight.tensor, self.bias.tensor)  # [1, 1, rows, V padded / chips]
+        logits = self._project(ops, x)  # [1, 1, rows, V padded / chips]
         logits = ops.optional("tanh")(logits)
         logits = ops.optional("capped_logits")(logits)
         logits = ops.optional("all_gather")(logits)
         cropped: Tensor = ops.optional("crop")(logits)  # without what pads the vocabulary to whole tiles on every chip
         return cropped
+
+    def _whole(self, ops: Operations, x: Tensor) -> Tensor:
+        logits: Tensor = ops["lm_head"](x, self._weights[0].tensor, self._biases[0].tensor)
+        return logits
+
+    def _in_pieces(self, ops: Operations, x: Tensor) -> Tensor:
+        pieces = [
+            ops[name](x, weight.tensor, bias.tensor)
+            for name, weight, bias in zip(self._names, self._weights, self._biases, strict=True)
+        ]
+        logits: Tensor = ops["lm_head"](*pieces)
+        return logits

@@ -9,6 +9,7 @@ from ttt_hw import DType
 from ttt_hw.requests import (
     BlockRequest,
     CollectiveRequest,
+    ConcatRequest,
     EmbeddingRequest,
     LMHeadRequest,
     MoveRequest,
@@ -26,6 +27,11 @@ PROFILES: dict[str, dict[str, DType]] = {
     "accuracy": {"head_weights": "bfloat8_b"},
 }
 """Dtypes by role, for each hardware mode. The table of an embedding is bfloat16, as its operation wants it."""
+
+
+MAX_COLUMNS = (
+    32 * 1024
+)  # of a chip's logits that are computed at a time: so many outputs fit L1 beside a streamed weight
 
 
 def embedding_request(spec: EmbeddingSpec, work: Workload) -> BlockRequest:
@@ -46,30 +52,25 @@ def local_vocabulary(spec: HeadSpec, chips: int) -> int:
     return -(-spec.vocab_size // (TILE * chips)) * TILE
 
 
+def pieces_of(width: int) -> tuple[int, ...]:
+    """A chip's columns in as few equal pieces of whole tiles as MAX_COLUMNS allows; the last may be smaller."""
+    count = -(-width // MAX_COLUMNS)
+    piece = -(-width // (count * TILE)) * TILE
+    return tuple(min(piece, width - start) for start in range(0, width, piece))
+
+
 def head_request(
     spec: HeadSpec, work: Workload, precision: Mapping[str, DType], *, rows: int | None = None
 ) -> BlockRequest:
     """x [1, 1, rows, hidden_dim] → logits [1, 1, rows, vocab_size]; rows are those of the workload unless given.
 
-    Chips share the vocabulary, cap their logits, join them, and cut off what pads the vocabulary.
+    Chips share the vocabulary, cap their logits, join them, and cut off what pads the vocabulary. A chip's part that is too
+    wide has a weight for each piece, and a matmul for each.
     """
     rows = work.rows if rows is None else rows
     width = local_vocabulary(spec, work.chips)
     dtype = precision["head_weights"]
-    stored = [Stored(name="weight", type=TensorType(shape=(1, 1, spec.hidden_dim, width), dtype=dtype))]
-    if spec.bias:
-        stored.append(Stored(name="bias", type=TensorType(shape=(1, 1, 1, width))))
-    ops: list[OpRequest] = [
-        LMHeadRequest(
-            name="lm_head",
-            inputs=("x", *(part.name for part in stored)),
-            m=rows,
-            k=spec.hidden_dim,
-            n=width,
-            weight_dtype=dtype,
-            bias_dtype="bfloat16" if spec.bias else None,
-        )
-    ]
+    stored, ops = _logits(spec, rows, pieces_of(width), dtype)
     if spec.soft_cap is not None:
         shape = (1, 1, rows, width)
         ops += [
@@ -96,3 +97,30 @@ def head_request(
         ops=tuple(ops),
         outputs=(ops[-1].name,),
     )
+
+
+def _logits(spec: HeadSpec, rows: int, pieces: tuple[int, ...], dtype: DType) -> tuple[list[Stored], list[OpRequest]]:
+    """`lm_head` from `weight`; in pieces, `piece.0` from `weight.0` and so on, joined as `lm_head`."""
+    stored: list[Stored] = []
+    ops: list[OpRequest] = []
+    for index, columns in enumerate(pieces):
+        suffix = f".{index}" if len(pieces) > 1 else ""
+        own = [Stored(name=f"weight{suffix}", type=TensorType(shape=(1, 1, spec.hidden_dim, columns), dtype=dtype))]
+        if spec.bias:
+            own.append(Stored(name=f"bias{suffix}", type=TensorType(shape=(1, 1, 1, columns))))
+        stored += own
+        ops.append(
+            LMHeadRequest(
+                name=f"piece{suffix}" if suffix else "lm_head",
+                inputs=("x", *(part.name for part in own)),
+                m=rows,
+                k=spec.hidden_dim,
+                n=columns,
+                weight_dtype=dtype,
+                bias_dtype="bfloat16" if spec.bias else None,
+            )
+        )
+    if len(pieces) > 1:
+        shapes = tuple((1, 1, rows, columns) for columns in pieces)
+        ops.append(ConcatRequest(name="lm_head", inputs=tuple(op.name for op in ops), shapes=shapes, dim=3))
+    return stored, ops
