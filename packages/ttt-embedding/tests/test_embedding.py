@@ -113,8 +113,8 @@ def in_pieces(name: str, vocab: int) -> tuple[list[str], float]:
 @pytest.mark.parametrize(
     ("name", "vocab", "wanted"),
     [
-        ("n150", 70_001, ["piece.0", "piece.1", "piece.2", "lm_head", "crop"]),
-        ("n300", 70_001, ["piece.0", "piece.1", "lm_head", "all_gather", "crop"]),
+        ("n150", 70_001, ["lm_head.0", "lm_head.1", "lm_head.2", "joined_logits", "crop"]),
+        ("n300", 70_001, ["lm_head.0", "lm_head.1", "joined_logits", "all_gather", "crop"]),
     ],
 )
 def test_a_wide_vocabulary_is_computed_in_pieces(name: str, vocab: int, wanted: list[str]) -> None:

@@ -101,7 +101,7 @@ class LMHead(TimedByPlans):
         self._biases: list[LazyWeight | NoWeight] = [NoWeight() for _ in every]
         if bias is not None:
             self._biases = [part(bias, "bias", index, rows=1, shape=(spec.vocab_size,)) for index in every]
-        self._names = [f"piece{suffix}" for suffix in suffixes]
+        self._names = [f"lm_head{suffix}" for suffix in suffixes]
         self._project = self._whole if len(pieces) == 1 else self._in_pieces
 
     @classmethod
@@ -138,5 +138,5 @@ class LMHead(TimedByPlans):
             ops[name](x, weight.tensor, bias.tensor)
             for name, weight, bias in zip(self._names, self._weights, self._biases, strict=True)
         ]
-        logits: Tensor = ops["lm_head"](*pieces)
+        logits: Tensor = ops["joined_logits"](*pieces)
         return logits

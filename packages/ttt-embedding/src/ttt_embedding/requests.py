@@ -74,7 +74,7 @@ def head_request(
     if spec.soft_cap is not None:
         shape = (1, 1, rows, width)
         ops += [
-            UnaryRequest(name="tanh", inputs=("lm_head",), shape=shape, activation="tanh", scale=1 / spec.soft_cap),
+            UnaryRequest(name="tanh", inputs=(ops[-1].name,), shape=shape, activation="tanh", scale=1 / spec.soft_cap),
             UnaryRequest(name="capped_logits", inputs=("tanh",), shape=shape, scale=spec.soft_cap),
         ]
     if work.chips > 1:
@@ -100,7 +100,7 @@ def head_request(
 
 
 def _logits(spec: HeadSpec, rows: int, pieces: tuple[int, ...], dtype: DType) -> tuple[list[Stored], list[OpRequest]]:
-    """`lm_head` from `weight`; in pieces, `piece.0` from `weight.0` and so on, joined as `lm_head`."""
+    """`lm_head` from `weight`; in pieces, `lm_head.0` from `weight.0` and so on, then `joined_logits`."""
     stored: list[Stored] = []
     ops: list[OpRequest] = []
     for index, columns in enumerate(pieces):
@@ -111,7 +111,7 @@ def _logits(spec: HeadSpec, rows: int, pieces: tuple[int, ...], dtype: DType) ->
         stored += own
         ops.append(
             LMHeadRequest(
-                name=f"piece{suffix}" if suffix else "lm_head",
+                name=f"lm_head{suffix}",
                 inputs=("x", *(part.name for part in own)),
                 m=rows,
                 k=spec.hidden_dim,
@@ -122,5 +122,5 @@ def _logits(spec: HeadSpec, rows: int, pieces: tuple[int, ...], dtype: DType) ->
         )
     if len(pieces) > 1:
         shapes = tuple((1, 1, rows, columns) for columns in pieces)
-        ops.append(ConcatRequest(name="lm_head", inputs=tuple(op.name for op in ops), shapes=shapes, dim=3))
+        ops.append(ConcatRequest(name="joined_logits", inputs=tuple(op.name for op in ops), shapes=shapes, dim=3))
     return stored, ops

@@ -53,7 +53,7 @@ def _operations(section: Section, mode: str) -> Table:
     table.add_column("bound", no_wrap=True)
     part = ""
     for op in plan.ops:
-        before, (part, _, name) = part, op.request.name.rpartition(".")
+        before, (part, name) = part, _split(op.request.name)
         if part != before:
             table.add_row(Text(part, "bold"))
         for move in op.moves:
@@ -69,6 +69,13 @@ def _operations(section: Section, mode: str) -> Table:
     for move in plan.exits:
         table.add_row(*_move_row(move))
     return table
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The part of the layer, and the operation in it; a piece keeps what it is a piece of."""
+    words = name.split(".")
+    own = 2 if words[-1].isdigit() and len(words) > 1 else 1
+    return ".".join(words[:-own]), ".".join(words[-own:])
 
 
 def _move_row(move: PlannedMove) -> tuple[Any, ...]:
