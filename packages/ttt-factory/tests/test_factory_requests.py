@@ -52,6 +52,7 @@ NAMES = {
     "HeadConcatRequest": "experimental.nlp_concat_heads",
     "PrefillAttentionRequest": "transformer.scaled_dot_product_attention",
     "DecodeAttentionRequest": "transformer.scaled_dot_product_attention_decode",
+    "ConcatRequest": "concat",
     "CacheFillRequest": "fill_cache",
     "CacheUpdateRequest": "experimental.paged_update_cache",
 }

@@ -141,7 +141,8 @@ def _peak_dram(graph: Any) -> int:
 def _record(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], **found: Any) -> OperationRecord:
     import ttnn
 
-    tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, ttnn.Tensor)]
+    given = (each for value in (*args, *kwargs.values()) for each in (value if isinstance(value, list) else [value]))
+    tensors = [value for value in given if isinstance(value, ttnn.Tensor)]
     program = kwargs.get("program_config", kwargs.get("config"))
     return OperationRecord(
         name=name.removeprefix("ttnn."),
