@@ -137,7 +137,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "legal: yes" in printed
     assert "fits: yes" in printed
-    assert "BcastMatmul 1d" in printed
+    assert "DramShardedMatmul" in printed
+    assert "MinimalMatmul" in printed
     assert main(["check", config, "--device", "n150", "--prefill", "128", "--weights", "bf16", "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert (document["legal"], document["fits"], document["values"]) == (True, False, "none")
