@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ttt_attention import AttentionSpec, GroupedQueryAttention, RopeSpec, capped_requests
+from ttt_attention import AttentionSpec, GroupedQueryAttention, RopeSpec, _capped_requests as capped_requests
 from ttt_attention.masks import causal
 from ttt_hw import upload
 from ttt_testing import max_difference, shadow

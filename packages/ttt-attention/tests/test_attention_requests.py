@@ -18,7 +18,7 @@ from ttt_attention import (
     attention_request,
     inverse_frequencies,
 )
-from ttt_attention.capped_requests import MAX_SCORES_BYTES, rows_of_a_piece
+from ttt_attention._capped_requests import MAX_SCORES_BYTES, rows_of_a_piece
 from ttt_attention.requests import PROFILES
 from ttt_core import PlacementError, ShapeError, SpecError, WeightError
 from ttt_hw import board

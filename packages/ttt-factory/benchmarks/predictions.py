@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from time import perf_counter
 
+from ttt_factory._measure_fit import works_of
 from ttt_factory.huggingface import read_json, spec_of_config
-from ttt_factory.measure_fit import works_of
 from ttt_factory.plan import PlanDemand, plan_model
 from ttt_factory.requests import precision_of
 from ttt_hw import board_as

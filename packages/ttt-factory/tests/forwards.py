@@ -18,8 +18,8 @@ import numpy as np
 import ttnn
 
 from ttt_factory import ModelFactory, ModelSpec, precision_of, spec_of_config
+from ttt_factory._model_plans import plan_blocks
 from ttt_factory.huggingface import read_json
-from ttt_factory.model_plans import plan_blocks
 from ttt_hw import BlockPlan, Overrides, Workload, block_plans, board_of, open_mesh
 from ttt_hw.verify import empty
 

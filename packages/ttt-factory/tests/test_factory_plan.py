@@ -10,10 +10,10 @@ import pytest
 
 from ttt_cli.main import main
 from ttt_core import PlacementError, SpecError
+from ttt_factory._plan_report import to_json
 from ttt_factory.huggingface import read_json, spec_of_config
 from ttt_factory.plan import ModelPlan, PlanDemand, memory_use, plan_model
 from ttt_factory.plan_file import read_plan, save_plan
-from ttt_factory.plan_report import to_json
 from ttt_factory.requests import precision_of
 from ttt_hw import board_as
 

@@ -11,13 +11,13 @@ from xml.etree import ElementTree
 import pytest
 
 from ttt_core import DeviceError, SpecError
-from ttt_factory import measure as measuring, plan_sweep
+from ttt_factory import _measure as measuring, _plan_sweep as plan_sweep
+from ttt_factory._measure import document, measure
+from ttt_factory._measure_fit import FITTED, Fit, fit, with_rates, works_of
+from ttt_factory._measured_page import speeds_page
 from ttt_factory.calibrate_command import app as calibrate
 from ttt_factory.huggingface import read_json, spec_of_config
-from ttt_factory.measure import document, measure
-from ttt_factory.measure_fit import FITTED, Fit, fit, with_rates, works_of
 from ttt_factory.measured import Speed, compare_models, published_models
-from ttt_factory.measured_page import speeds_page
 from ttt_factory.plan import PlanDemand, plan_model
 from ttt_factory.plan_command import app as plan
 from ttt_factory.requests import precision_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ttt_core import WeightError
-from ttt_factory.weight_map import Rows, bias_name
+from ttt_factory._weight_map import Rows, bias_name
 from ttt_weights import ArraySource
 
 WHOLE = ArraySource(np.arange(24).reshape(12, 2), "qkv")

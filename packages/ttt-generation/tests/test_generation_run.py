@@ -295,7 +295,7 @@ def test_bad_options_are_found_before_the_device_is_opened(name: str, monkeypatc
     def opened(*_arguments: object, **_options: object) -> None:
         raise AssertionError("a device was opened")
 
-    monkeypatch.setattr("ttt_generation.session.open_mesh", opened)
+    monkeypatch.setattr("ttt_generation._session.open_mesh", opened)
     _, arguments, _ = BAD_CHECKPOINTS[name]
     assert main(["run", str(TINY), *arguments]) == 2
 

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from ttt_core import GenerationError, SpecError
 from ttt_generation import Sampler, SamplingSpec
-from ttt_generation.processors import process, softmax
+from ttt_generation._processors import process, softmax
 
 TINY = LlamaForCausalLM(
     LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer as Backend, decoders, models, pre_tokenizers
 
-from ttt_generation.report import Answer
-from ttt_generation.streaming import PartialText, PlainStream, TableStream
+from ttt_generation._report import Answer
+from ttt_generation._streaming import PartialText, PlainStream, TableStream
 
 TINY = Path(__file__).parents[3] / "models" / "tiny-llama" / "checkpoint"
 TEXT = "naïve 日本 🙂 e\N{COMBINING ACUTE ACCENT}, 50 €"

@@ -145,7 +145,7 @@ def opened_by_ttnn(name: str, shape: tuple[int, int]) -> Any:
     """The record of a mesh that ttnn opened over part of a board, with a region of L1 and one of DRAM reserved."""
     import ttnn
 
-    from ttt_hw.mock import mock_environment
+    from ttt_hw._mock import mock_environment
 
     with mock_environment(board(name)):
         mesh = ttnn.open_mesh_device(ttnn.MeshShape(*shape), l1_small_size=32768, trace_region_size=1 << 20)

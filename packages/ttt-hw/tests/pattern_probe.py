@@ -13,7 +13,7 @@ from functools import partial
 from itertools import permutations, product
 from typing import Any
 
-from ttt_hw.accounting import account
+from ttt_hw._accounting import account
 from ttt_hw.catalogue import board_of
 from ttt_hw.layouts import (
     DRAM,
@@ -26,6 +26,7 @@ from ttt_hw.layouts import (
     width_sharded,
 )
 from ttt_hw.mesh import open_mesh
+from ttt_hw.patterns._reshard import Reshard
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.patterns.distributed_norm import DistributedNorm
 from ttt_hw.patterns.eltwise import EltwiseGate
@@ -33,7 +34,6 @@ from ttt_hw.patterns.embedding import Embedding
 from ttt_hw.patterns.heads import HeadConcat, HeadSplit
 from ttt_hw.patterns.move import Move
 from ttt_hw.patterns.norm import InterleavedNorm
-from ttt_hw.patterns.reshard import Reshard
 from ttt_hw.patterns.rotary import RotaryEmbedding
 from ttt_hw.patterns.sharded_norm import ShardedNorm
 from ttt_hw.patterns.softmax import Softmax

@@ -22,7 +22,7 @@ from ttt_hw.patterns import (
     InterleavedNorm,
     Pattern,
 )
-from ttt_hw.patterns.reshard import Reshard
+from ttt_hw.patterns._reshard import Reshard
 from ttt_hw.requests import (
     DecodeAttentionRequest,
     MatmulRequest,

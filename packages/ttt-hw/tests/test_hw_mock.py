@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from ttt_core import DeviceError
+from ttt_hw._mock.descriptor import cluster_descriptor
+from ttt_hw._mock.elf import null_executable
+from ttt_hw._mock.toolchain import COMPILER, cache_folder, runtime_root
 from ttt_hw.catalogue import BOARDS, board
-from ttt_hw.mock.descriptor import cluster_descriptor
-from ttt_hw.mock.elf import null_executable
-from ttt_hw.mock.toolchain import COMPILER, cache_folder, runtime_root
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ttt_core import PlacementError
 from ttt_hw.catalogue import board
 from ttt_hw.isolation import run_in_process
 from ttt_hw.layouts import DRAM, L1, over_banks, width_sharded
-from ttt_hw.patterns.reshard import Reshard
+from ttt_hw.patterns._reshard import Reshard
 from ttt_hw.requests import TensorType
 
 N150 = board("n150")

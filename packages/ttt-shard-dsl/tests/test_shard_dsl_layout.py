@@ -19,7 +19,7 @@ from ttt_shard_dsl import (
     logical_product,
     right_inverse,
 )
-from ttt_shard_dsl.nesting import IntTuple
+from ttt_shard_dsl._nesting import IntTuple
 
 EXTENTS = st.sampled_from([1, 2, 2, 3, 4, 5, 6, 8])
 STRIDES = st.sampled_from([0, 1, 1, 2, 3, 4, 5, 6, 8, 12, 16, 24, -1, -4])

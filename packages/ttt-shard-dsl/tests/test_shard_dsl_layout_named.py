@@ -30,7 +30,7 @@ from ttt_shard_dsl import (
     tiled_divide,
     zipped_divide,
 )
-from ttt_shard_dsl.nesting import IntTuple, StrideTuple
+from ttt_shard_dsl._nesting import IntTuple, StrideTuple
 from ttt_shard_dsl.vector import Stride
 
 PAGE, X = Vector({"page": 1}), Vector({"core.x": 1})

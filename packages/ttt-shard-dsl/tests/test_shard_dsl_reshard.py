@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ttt_shard_dsl import Device, LayoutError, Placement, Plan, plan
-from ttt_shard_dsl.extents import MESH_AXES
-from ttt_shard_dsl.route import START_BYTES, link_bytes
+from ttt_shard_dsl._extents import MESH_AXES
+from ttt_shard_dsl._route import START_BYTES, link_bytes
 from ttt_shard_dsl.steps import Step, Topology
 
 N150 = Device((8, 8), 12, 1_393_312, 1_072_693_184)

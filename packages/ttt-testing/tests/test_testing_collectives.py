@@ -8,7 +8,7 @@ import pytest
 import torch
 import ttnn
 
-from ttt_testing.collectives import run_collective
+from ttt_testing._collectives import run_collective
 
 MESH = (2, 4)
 CHIPS = [(row, column) for row in range(MESH[0]) for column in range(MESH[1])]

@@ -13,7 +13,7 @@ from ttt_core import Mode, SpecError, Tensor
 from ttt_ffn import SwiGLU
 from ttt_hw import OpTime
 from ttt_testing import SuiteReport, TestSuite
-from ttt_testing.contract import load, save
+from ttt_testing._contract import load, save
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, repea
 from ttt_core import GoldenError
 from ttt_hw import upload
 from ttt_shard_dsl import memory_config
-from ttt_testing import goldens, shadow
+from ttt_testing import _goldens as goldens, shadow
 
 Case = tuple[tuple[Any, ...], dict[str, Any], Any]  # arguments, keywords, what the golden must return
 

@@ -299,7 +299,7 @@ def test_an_operation_without_a_golden_is_named(mesh: Any) -> None:
         ttnn.add(on(mesh, random(1, 1, 32, 32)), 1.0)
     assert str(caught.value) == (
         "ttnn.add has no golden function, so its value is not known without hardware. Attach one with "
-        "ttnn.attach_golden_function(op, fn), or add it to ttt_testing.goldens with a test."
+        "ttnn.attach_golden_function(op, fn), or add it to ttt_testing._goldens with a test."
     )
 
 

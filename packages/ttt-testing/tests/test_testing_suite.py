@@ -13,8 +13,8 @@ import torch
 from ttt_core import Mode, SpecError, UnsupportedOnDevice
 from ttt_norm import RMSNorm
 from ttt_testing import SuiteFailed, TestSuite
-from ttt_testing.finding import block_name, parts, role_of, sizes_of
-from ttt_testing.sameness import fingerprint
+from ttt_testing._finding import block_name, parts, role_of, sizes_of
+from ttt_testing._sameness import fingerprint
 from ttt_weights import NoValues
 
 

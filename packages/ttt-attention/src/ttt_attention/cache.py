@@ -11,6 +11,8 @@ from ttt_core import ShapeError, Tensor
 from ttt_hw import Board, DType, board_of
 from ttt_shard_dsl import TILE, Placement, parse
 
+__all__ = ["MAX_USERS", "ContiguousKVCache", "cache_placement"]
+
 MAX_USERS = 32  # one tile of rows: the decode kernels take a user a row
 
 

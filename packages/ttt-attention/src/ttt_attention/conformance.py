@@ -14,6 +14,8 @@ from ttt_attention.grouped_query import GroupedQueryAttention
 from ttt_attention.rotary import inverse_frequencies
 from ttt_attention.spec import AttentionSpec, RopeSpec
 
+__all__ = ["grouped_query_attention"]
+
 
 def make_grouped_query_attention(mesh: Any) -> tuple[GroupedQueryAttention, Callable[[Any], Any]]:
     """16 heads, so that 8 chips can share them."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ttt_attention._core import CappedCore, Core, FusedCore
+from ttt_attention._head_norm import head_norm_weight
 from ttt_attention.cache import ContiguousKVCache
-from ttt_attention.core import CappedCore, Core, FusedCore
-from ttt_attention.head_norm import head_norm_weight
 from ttt_attention.heads import pack_output, pack_qkv, padded_head_dim, split_heads
 from ttt_attention.masks import Masks
 from ttt_attention.requests import PROFILES, attention_request
@@ -32,6 +32,8 @@ from ttt_hw import (
 )
 from ttt_shard_dsl import TILE
 from ttt_weights import LazyWeight, NoWeight, Source, as_source
+
+__all__ = ["GroupedQueryAttention"]
 
 
 class GroupedQueryAttention(TimedByPlans):

@@ -16,6 +16,8 @@ from ttt_core import PlacementError
 from ttt_shard_dsl import TILE
 from ttt_weights import Float32
 
+__all__ = ["padded_head_dim"]
+
 
 def padded_head_dim(head_dim: int) -> int:
     """32 for up to one tile, else the next multiple of 64."""

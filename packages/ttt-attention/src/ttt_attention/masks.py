@@ -13,6 +13,8 @@ from ttt_core import Tensor
 from ttt_hw import board_of
 from ttt_weights import Float32, LazyWeight, NoWeight
 
+__all__ = ["Masks"]
+
 HIDDEN = -1e9  # added to the score of a key that a query does not see
 
 

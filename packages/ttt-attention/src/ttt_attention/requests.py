@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttt_attention.capped_requests import capped_decode, capped_prefill
-from ttt_attention.listing import Listing
+from ttt_attention._capped_requests import capped_decode, capped_prefill
+from ttt_attention._listing import Listing
 from ttt_attention.spec import AttentionSpec, HeadNormSpec
 from ttt_hw import DType
 from ttt_hw.requests import (
@@ -26,6 +26,8 @@ from ttt_hw.requests import (
     TensorType,
     Workload,
 )
+
+__all__ = ["PROFILES", "attention_request"]
 
 PROFILES: dict[str, dict[str, DType]] = {
     "performance": {"qkv_weights": "bfloat8_b", "output_weights": "bfloat8_b", "kv_cache": "bfloat8_b"},

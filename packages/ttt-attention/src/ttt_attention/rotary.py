@@ -13,6 +13,8 @@ from ttt_core import SpecError, Tensor
 from ttt_hw import Operations
 from ttt_weights import Float32, LazyWeight
 
+__all__ = ["Rotary", "inverse_frequencies"]
+
 
 def inverse_frequencies(rope: RopeSpec, head_dim: int) -> Float32:
     """theta^(−2i/head_dim) for i < head_dim/2, scaled as the spec says; float32 as transformers computes it.

@@ -7,6 +7,8 @@ from typing import Literal
 
 from ttt_core import SpecError
 
+__all__ = ["AttentionSpec", "HeadNormSpec", "Llama3Scaling", "LongRopeScaling", "RopeSpec"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Llama3Scaling:

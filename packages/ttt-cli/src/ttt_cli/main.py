@@ -11,6 +11,8 @@ from cyclopts import App, CycloptsError, UnknownCommandError
 
 from ttt_core import TttError
 
+__all__ = ["main"]
+
 GROUP = "ttt.commands"
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 1  # as rich has it, which ends the process itself where it does the printing

@@ -6,6 +6,18 @@ exit with `exit_code`; a traceback is for bugs only.
 
 from __future__ import annotations
 
+__all__ = [
+    "DeviceError",
+    "GenerationError",
+    "GoldenError",
+    "PlacementError",
+    "ShapeError",
+    "SpecError",
+    "TttError",
+    "UnsupportedOnDevice",
+    "WeightError",
+]
+
 
 class TttError(Exception):
     """Anything a user of ttt can mend; never raised for a bug in ttt."""

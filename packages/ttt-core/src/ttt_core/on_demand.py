@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+__all__ = ["on_demand"]
+
 
 def on_demand(package: str, homes: Mapping[str, Iterable[str]], namespace: dict[str, Any]) -> Callable[[str], Any]:
     """A package's `__getattr__` [PEP 562]: `homes` has the names that each of its modules defines, `namespace` is its globals().

@@ -9,8 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
+__all__ = [
+    "Attention",
+    "Cached",
+    "CausalLM",
+    "Embedding",
+    "FeedForward",
+    "Head",
+    "KVCache",
+    "Layer",
+    "LogitRows",
+    "Mode",
+    "Norm",
+    "Tensor",
+    "Weight",
+    "Weighted",
+]
+
 Mode = Literal["prefill", "decode"]
+"""Whole prompts, or one token of each user."""
+
 LogitRows = Literal["last", "all"]
+"""Of which tokens of a prompt the logits are computed."""
 
 
 @runtime_checkable

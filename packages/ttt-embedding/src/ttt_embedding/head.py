@@ -30,6 +30,8 @@ from ttt_hw import (
 )
 from ttt_weights import Float32, LazyWeight, NoWeight, Source, as_source
 
+__all__ = ["LMHead"]
+
 
 class LMHead(TimedByPlans):
     """logits = x · weightᵀ + bias, with a soft-cap c then c · tanh(logits / c).

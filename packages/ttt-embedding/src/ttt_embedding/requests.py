@@ -21,6 +21,8 @@ from ttt_hw.requests import (
 )
 from ttt_shard_dsl import TILE
 
+__all__ = ["PROFILES", "embedding_request", "head_request"]
+
 PROFILES: dict[str, dict[str, DType]] = {
     "performance": {"head_weights": "bfloat8_b"},
     "balanced": {"head_weights": "bfloat8_b"},

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ttt_core import SpecError
 
+__all__ = ["EmbeddingSpec", "HeadSpec"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingSpec:

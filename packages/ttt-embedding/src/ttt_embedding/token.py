@@ -12,6 +12,8 @@ from ttt_embedding.spec import EmbeddingSpec
 from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
 from ttt_weights import LazyWeight, Source, as_source
 
+__all__ = ["TokenEmbedding"]
+
 
 class TokenEmbedding(TimedByPlans):
     """y[i] = scale · table[ids[i]].

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+__all__ = ["app"]
+
 app = App(help="How well measured speeds are predicted, and which constants would predict them best.")
 
 
@@ -34,9 +36,9 @@ def calibrate(*files: Path, page: Path | None = None, json: Annotated[bool, Para
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
     from rich.console import Console
 
-    from ttt_factory.measure_fit import FITTED, fit
+    from ttt_factory._measure_fit import FITTED, fit
+    from ttt_factory._measured_page import speeds_page
     from ttt_factory.measured import compare_models, published_models
-    from ttt_factory.measured_page import speeds_page
     from ttt_hw.calibration import compare_ops, errors_by_class, median_error, published_ops, read_measurements
 
     documents = [read_measurements(file) for file in files] or [published_models(), published_ops()]

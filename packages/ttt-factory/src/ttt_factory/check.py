@@ -16,6 +16,8 @@ from ttt_hw import Board, OperationRecord, OutOfMemory, allocate, board_of, reco
 from ttt_patterns import DecoderModel
 from ttt_shard_dsl import LayoutError
 
+__all__ = ["CheckReport"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModeCheck:

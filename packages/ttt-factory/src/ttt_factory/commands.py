@@ -17,6 +17,8 @@ from ttt_core import SpecError
 if TYPE_CHECKING:
     from ttt_hw import Board
 
+__all__ = ["app"]
+
 app = App(help="Does a model fit a board, and does ttnn accept every operation? Answered without a card.")
 
 
@@ -67,10 +69,10 @@ def check(
     from rich.console import Console
 
     from ttt_attention import MAX_USERS
+    from ttt_factory._report import print_report
     from ttt_factory.check import check as run, validate
     from ttt_factory.huggingface import read_config, read_json, spec_of_config
     from ttt_factory.memory import Demand
-    from ttt_factory.report import print_report
     from ttt_hw import board_as, dtype_of, open_mesh
 
     record = board_as(device, mesh)
@@ -102,8 +104,8 @@ def check(
 def _check_plan(config: Path, file: Path, device: str, record: Board, json: bool) -> int:
     from rich.console import Console
 
+    from ttt_factory._plan_check import check_plan, print_verdicts
     from ttt_factory.huggingface import read_config, read_json, spec_of_config
-    from ttt_factory.plan_check import check_plan, print_verdicts
     from ttt_factory.plan_file import read_plan
     from ttt_hw import open_mesh
 

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ttt_embedding import LMHead, TokenEmbedding
-from ttt_factory.blocks import LayerBuilder, norm_block
-from ttt_factory.families import FAMILIES
+from ttt_factory._blocks import LayerBuilder, norm_block
+from ttt_factory._families import FAMILIES
+from ttt_factory._model_plans import plan_blocks
+from ttt_factory._weight_map import LayerWeights, UsedWeights, WithoutValues, bias_name
 from ttt_factory.huggingface import read_config, spec_of_config
-from ttt_factory.model_plans import plan_blocks
 from ttt_factory.requests import precision_of
 from ttt_factory.spec import ModelSpec
-from ttt_factory.weight_map import LayerWeights, UsedWeights, WithoutValues, bias_name
 from ttt_hw import DType, Overrides, board_of
 from ttt_patterns import DecoderModel
 from ttt_weights import Checkpoint, Source
+
+__all__ = ["ModelFactory"]
 
 
 class ModelFactory:

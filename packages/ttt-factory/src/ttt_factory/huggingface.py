@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 from ttt_attention import AttentionSpec, HeadNormSpec, Llama3Scaling, LongRopeScaling, RopeSpec
 from ttt_core import SpecError
 from ttt_embedding import EmbeddingSpec, HeadSpec
-from ttt_factory.families import FAMILIES, UNUSED_EVERYWHERE, Family
+from ttt_factory._families import FAMILIES, UNUSED_EVERYWHERE, Family
 from ttt_factory.spec import DecoderLayerSpec, ModelSpec
 from ttt_ffn import ActivationType, FFNSpec, MoESpec
 from ttt_norm import NormSpec, NormType
+
+__all__ = ["read_config", "read_json", "spec_of_config"]
 
 CONFIG_FILE = "config.json"
 LAYER_TYPES = ("full_attention", "sliding_attention")

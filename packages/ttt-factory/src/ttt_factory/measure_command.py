@@ -12,6 +12,8 @@ from typing import Literal
 
 from cyclopts import App
 
+__all__ = ["app"]
+
 app = App(help="Times of a model's operations and forwards on a card, for ttt calibrate.")
 
 
@@ -61,8 +63,8 @@ def measure(
     from rich.console import Console
 
     from ttt_core import SpecError
+    from ttt_factory._measure import measure as run
     from ttt_factory.huggingface import read_config, read_json, spec_of_config
-    from ttt_factory.measure import measure as run
     from ttt_factory.plan import PlanDemand, plan_model
     from ttt_factory.requests import precision_of
     from ttt_hw import board_as, board_of, open_mesh

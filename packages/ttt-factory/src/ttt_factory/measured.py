@@ -27,6 +27,8 @@ from ttt_factory.requests import precision_of
 from ttt_hw import board_as
 from ttt_hw.calibration import read_measurements
 
+__all__ = ["Speed", "compare_models", "plan_of_row", "published_models"]
+
 Quantity = Literal["tokens_per_second_per_user", "ttft_ms"]
 QUANTITIES: tuple[Quantity, ...] = ("tokens_per_second_per_user", "ttft_ms")
 
@@ -108,6 +110,7 @@ def compare_models(document: Mapping[str, Any]) -> list[Speed]:
 
 
 def plan_of_row(row: Mapping[str, Any], document: Mapping[str, Any]) -> ModelPlan:
+    """The plan of a published row, for its board, users, context and prompt. Errors: SpecError for a row without one of them."""
     try:
         spec = spec_of_config(document["configs"][row["model"]])
         mode = row.get("mode", "performance")

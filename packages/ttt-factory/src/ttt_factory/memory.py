@@ -15,6 +15,8 @@ from ttt_hw import BOARDS, Board, DType, short_name
 from ttt_shard_dsl import TILE, LayoutError, Placement
 from ttt_weights import LazyWeight
 
+__all__ = ["Demand", "DramUse", "dram_use"]
+
 DTYPES: tuple[DType, ...] = ("bfloat16", "bfloat8_b", "bfloat4_b")  # of weights, from fine to coarse
 
 

@@ -29,6 +29,8 @@ from ttt_hw import (
 from ttt_hw.overrides import check_names, concerning
 from ttt_shard_dsl import TILE
 
+__all__ = ["ModelPlan", "PlanDemand", "plan_model"]
+
 MAX_USERS = 32
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ttt_factory.plan import PlanDemand
     from ttt_hw import Board
 
+__all__ = ["app"]
+
 app = App(help="How a model runs on a board: configs, times, memory. Answered without a card.")
 
 
@@ -75,11 +77,11 @@ def plan(
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
     from rich.console import Console
 
+    from ttt_factory._plan_picture import memory_svg
+    from ttt_factory._plan_report import print_plan, print_why, to_json
     from ttt_factory.huggingface import read_config, read_json, spec_of_config
     from ttt_factory.plan import PlanDemand, plan_model
     from ttt_factory.plan_file import save_plan
-    from ttt_factory.plan_picture import memory_svg
-    from ttt_factory.plan_report import print_plan, print_why, to_json
     from ttt_factory.requests import precision_of
     from ttt_hw import board_as
 
@@ -121,7 +123,7 @@ def _sweep(
 ) -> int:
     from rich.console import Console
 
-    from ttt_factory.plan_sweep import print_sweep, sweep, sweep_json, sweep_svg
+    from ttt_factory._plan_sweep import print_sweep, sweep, sweep_json, sweep_svg
 
     with Console(stderr=True).status("plan"):
         points = sweep(demand, board, variable, whole_prompt=whole_prompt)

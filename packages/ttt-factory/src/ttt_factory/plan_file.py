@@ -18,6 +18,8 @@ from ttt_factory.plan import ModelPlan, PlanDemand, SectionChoices, plan_model
 from ttt_factory.spec import ModelSpec
 from ttt_hw import PATTERNS, Board, DType, HardwareMode, lasting
 
+__all__ = ["read_plan", "save_plan"]
+
 SCHEMA = 1
 
 

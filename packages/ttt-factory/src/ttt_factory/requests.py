@@ -17,6 +17,8 @@ from ttt_hw.requests import BlockRequest, MoveRequest, TensorType, Workload
 from ttt_norm.requests import norm_request
 from ttt_patterns.requests import layer_request
 
+__all__ = ["ModelPart", "ModelRequest", "model_request", "precision_of"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelPart:

@@ -11,7 +11,10 @@ from ttt_ffn import FFNSpec, MoESpec
 from ttt_norm import NormSpec
 from ttt_patterns import LayerSpec
 
+__all__ = ["DecoderLayerSpec", "ModelSpec"]
+
 DecoderLayerSpec: TypeAlias = LayerSpec[AttentionSpec, FFNSpec | MoESpec, NormSpec]
+"""One layer of a model that is built from ttt's own blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

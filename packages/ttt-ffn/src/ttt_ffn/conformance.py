@@ -10,6 +10,8 @@ import numpy as np
 from ttt_ffn.gated import SwiGLU
 from ttt_ffn.spec import FFNSpec
 
+__all__ = ["swiglu"]
+
 
 def make_swiglu(mesh: Any) -> tuple[SwiGLU, Callable[[Any], Any]]:
     spec = FFNSpec(hidden_dim=96, intermediate_dim=320)

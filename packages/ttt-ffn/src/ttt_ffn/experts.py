@@ -7,9 +7,9 @@ from typing import Any
 
 from ttt_core import SpecError, Tensor, WeightError
 from ttt_ffn import requests
+from ttt_ffn._weights import FFNWeights
 from ttt_ffn.requests import PROFILES, ffn_request
 from ttt_ffn.spec import FFNSpec, MoESpec
-from ttt_ffn.weights import FFNWeights
 from ttt_hw import (
     Array,
     DType,
@@ -26,6 +26,8 @@ from ttt_hw import (
     typical,
 )
 from ttt_weights import LazyWeight, Source, as_source
+
+__all__ = ["MoE"]
 
 
 class MoE(TimedByPlans):

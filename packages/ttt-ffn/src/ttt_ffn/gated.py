@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ttt_core import SpecError, Tensor
+from ttt_ffn._weights import FFNWeights
 from ttt_ffn.requests import PROFILES, ffn_request
 from ttt_ffn.spec import ActivationType, FFNSpec, MoESpec
-from ttt_ffn.weights import FFNWeights
 from ttt_hw import (
     Array,
     DType,
@@ -23,6 +23,8 @@ from ttt_hw import (
     typical,
 )
 from ttt_weights import LazyWeight, Source
+
+__all__ = ["GatedMLP", "GeGLU", "SwiGLU"]
 
 
 class GatedMLP(TimedByPlans):

@@ -25,6 +25,8 @@ from ttt_hw.requests import (
 )
 from ttt_shard_dsl import TILE
 
+__all__ = ["PROFILES", "ffn_request"]
+
 PROFILES: dict[str, dict[str, DType]] = {
     "performance": {"gate_weights": "bfloat4_b", "up_weights": "bfloat4_b", "down_weights": "bfloat8_b"},
     "balanced": {"gate_weights": "bfloat8_b", "up_weights": "bfloat8_b", "down_weights": "bfloat8_b"},

@@ -7,6 +7,8 @@ from enum import Enum
 
 from ttt_core import SpecError
 
+__all__ = ["ActivationType", "FFNSpec", "MoESpec"]
+
 
 class ActivationType(str, Enum):
     """`gelu` is exact, by the error function; `gelu_tanh` approximates it (gelu_pytorch_tanh, gelu_new of transformers)."""

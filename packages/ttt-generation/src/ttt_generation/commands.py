@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+__all__ = ["app"]
+
 app = App(help="Answer prompts with a Hugging Face checkpoint.")
 
 
@@ -82,9 +84,9 @@ def run(
         Print one JSON document, and nothing else, on stdout.
     """
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
-    from ttt_generation.report import print_report
+    from ttt_generation._report import print_report
+    from ttt_generation._session import Request, answer, default_checkpoint
     from ttt_generation.sampling import SamplingSpec
-    from ttt_generation.session import Request, answer, default_checkpoint
 
     options: dict[str, Any] = {
         "temperature": temperature,

@@ -15,6 +15,8 @@ from cyclopts import App, Parameter
 if TYPE_CHECKING:
     from ttt_testing import BlockwiseComparison
 
+__all__ = ["app"]
+
 app = App(help="Find the block of a checkpoint that departs from Hugging Face.")
 
 
@@ -65,7 +67,7 @@ def compare(
         Print one JSON document, and nothing else, on stdout.
     """
     os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # else ttnn prints its configuration when it is imported
-    from ttt_generation.session import compare_checkpoint, default_checkpoint
+    from ttt_generation._session import compare_checkpoint, default_checkpoint
 
     result = compare_checkpoint(
         checkpoint or default_checkpoint(),

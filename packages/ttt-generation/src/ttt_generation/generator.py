@@ -9,6 +9,8 @@ from typing import Protocol
 from ttt_core import GenerationError, WeightError
 from ttt_generation.strategy import Completion, OnToken, PrefillDecodeStrategy, check_number
 
+__all__ = ["FileTokenizer", "Generator", "Tokenizer"]
+
 TOKENIZER_FILE = "tokenizer.json"
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttt_core import GenerationError, SpecError
-from ttt_generation.processors import process, softmax
+from ttt_generation._processors import process, softmax
+
+__all__ = ["Sampler", "SamplingSpec"]
 
 SMALLEST, LARGEST = 1e-6, 1e6  # of temperature and penalty; float32 scores stay finite with both at an end
 SEED_BITS = 32  # of a seed that nobody gave: short enough to type again

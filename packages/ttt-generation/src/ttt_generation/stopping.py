@@ -8,6 +8,8 @@ from typing import Any
 
 from ttt_core import SpecError
 
+__all__ = ["stop_tokens"]
+
 GENERATION_CONFIG_FILE = "generation_config.json"
 
 

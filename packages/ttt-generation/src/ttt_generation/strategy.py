@@ -12,6 +12,8 @@ from ttt_core import CausalLM, GenerationError
 from ttt_generation.sampling import GREEDY, Sampler, SamplingSpec
 from ttt_hw import download
 
+__all__ = ["Completion", "PrefillDecodeStrategy"]
+
 Logits = NDArray[np.float32]
 OnToken = Callable[[int, int], None]  # (prompt index, token)
 

@@ -17,6 +17,8 @@ from ttt_hw.requests import BlockRequest, Workload
 from ttt_hw.transfer import DType
 from ttt_shard_dsl import TILE
 
+__all__ = ["BlockPlans", "Plans", "given_or_own", "typical"]
+
 T = TypeVar("T")
 USERS, PROMPT = 32, 1024  # of a typical run
 

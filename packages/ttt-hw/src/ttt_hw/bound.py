@@ -12,9 +12,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ttt_core import PlacementError
-from ttt_hw.patterns.reshard import Reshard
+from ttt_hw.patterns._reshard import Reshard
 from ttt_hw.plan import BlockPlan, PlannedOp
 from ttt_hw.requests import OpRequest
+
+__all__ = ["BoundOp", "BoundPlan", "Operations"]
 
 Moved: TypeAlias = "dict[str, Any]"
 """Of one forward: the tensors that have been moved, by name, where they lie now."""

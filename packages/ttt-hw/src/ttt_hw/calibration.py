@@ -37,6 +37,17 @@ from ttt_hw.records import Board
 from ttt_hw.requests import CollectiveRequest, DecodeAttentionRequest, MatmulRequest, PrefillAttentionRequest
 from ttt_shard_dsl import TILE
 
+__all__ = [
+    "Measured",
+    "board_of_row",
+    "compare_ops",
+    "errors_by_class",
+    "median_error",
+    "published_ops",
+    "read_measurements",
+    "work_of_row",
+]
+
 SCHEMA = 1
 CLASSES = {
     "matmul": "matmul",
@@ -119,6 +130,7 @@ def compare_ops(rows: Iterable[Mapping[str, Any]]) -> list[Measured]:
 
 
 def errors_by_class(found: Iterable[Measured]) -> dict[str, list[Measured]]:
+    """The measurements that count, by kind."""
     by_class: dict[str, list[Measured]] = {}
     for each in found:
         if each.counts:

@@ -22,6 +22,8 @@ from ttt_hw.records import (
     Wiring as Wiring,
 )
 
+__all__ = ["BLACKHOLE", "BOARDS", "WORMHOLE", "Board", "Chip", "board", "board_as", "board_of"]
+
 TENSIX_CYCLES = TileCycles(  # 4096 FLOP per cycle at LoFi; tt-metal, tech_reports/GEMM_FLOPS
     lofi=16,
     hifi2=32,
@@ -279,6 +281,7 @@ BH_GALAXY = Board(
 BOARDS: dict[str, Board] = {
     record.name: record for record in (N150, N300, T3K, TG, P100, P150, P300, P150X4, P150X8, BH_GALAXY)
 }
+"""Every board, by name."""
 
 _VARIANT = re.compile(r"([np](?:100|150|300))[a-ds]")  # n300s, p150a: the same card with another cooler or connector
 _known: dict[tuple[int, tuple[int, ...]], Board] = {}  # mesh devices that have been compared; ttnn never reuses an id

@@ -14,6 +14,8 @@ from ttt_hw.catalogue import BOARDS
 from ttt_hw.mesh import cards
 from ttt_hw.records import Board
 
+__all__ = ["app"]
+
 app = App(help="List the boards that can be opened, and whether a card is present.")
 
 GIB = 1024**3

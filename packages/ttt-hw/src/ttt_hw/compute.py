@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+__all__ = ["ComputeKernel", "Fidelity"]
+
 Fidelity = Literal["lofi", "hifi2", "hifi4"]
+"""How many passes of the multiplier a product takes: 1, 2, 4; more read more bits of the mantissas."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,10 @@ from ttt_hw.catalogue import board
 from ttt_hw.overrides import Overrides
 from ttt_hw.transfer import DType
 
+__all__ = ["HardwareMode", "ModuleHardwareConfig", "default_config"]
+
 HardwareMode = Literal["performance", "accuracy", "balanced"]
+"""What the precision of a block's weights and arithmetic is chosen for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from ttt_core import PlacementError, ShapeError, TttError, UnsupportedOnDevice
 
+__all__ = ["OutOfMemory", "translate"]
+
 Memory = Literal["L1", "DRAM"]
 
 

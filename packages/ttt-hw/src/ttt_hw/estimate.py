@@ -12,6 +12,8 @@ from typing import Literal
 
 from ttt_hw.records import Board
 
+__all__ = ["Estimate", "Work", "estimate"]
+
 Bound = Literal["compute", "dram", "noc", "link", "overhead"]
 
 
@@ -70,6 +72,7 @@ class Estimate:
 
 
 def estimate(work: Work, board: Board) -> Estimate:
+    """How long one chip of the board takes for the work, in µs by what is busy."""
     chip, rates = board.chip, board.chip.rates
     per_us = chip.clock_hz / 1e6
     peak = chip.dram_gb_per_s * 1e3  # bytes per µs

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from ttt_core import DeviceError, TttError
 from ttt_hw.catalogue import board
 
+__all__ = ["run_in_process"]
+
 Result = TypeVar("Result")
 _UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)  # which of them depends on what it is
 

@@ -21,6 +21,8 @@ from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, TensorType
 from ttt_shard_dsl import TILE
 
+__all__ = ["Case", "interfaces", "lasting", "plan_together"]
+
 SHARDED_INTERFACES = 3  # core counts that are tried for activations between layers
 
 

@@ -13,6 +13,8 @@ from ttt_hw.records import Board
 from ttt_hw.requests import TensorType
 from ttt_shard_dsl import Placement, parse
 
+__all__ = ["DRAM", "L1", "interleaved", "on_mesh", "placed"]
+
 DRAM, L1 = "b h s d in dram", "b h s d in l1"  # of the four dims of an activation
 _NAMES = ("b", "h", "s", "d")
 

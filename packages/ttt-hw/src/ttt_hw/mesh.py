@@ -14,6 +14,8 @@ from ttt_hw._process import PROCESS, Backend
 from ttt_hw.catalogue import Board, board, board_of
 from ttt_hw.errors import sentence
 
+__all__ = ["current_backend", "open_mesh"]
+
 CARDS = "/dev/tenstorrent"  # the kernel driver makes one entry per card
 MOCK_VARIABLE = "TT_METAL_MOCK_CLUSTER_DESC_PATH"
 SIMULATOR_VARIABLE = "TT_METAL_SIMULATOR"
@@ -119,7 +121,7 @@ def _surroundings(record: Board, backend: Backend) -> tuple[AbstractContextManag
     """What surrounds the call that opens, and what surrounds the time that the mesh is open."""
     if backend != "mock":
         return nullcontext(), nullcontext()
-    from ttt_hw.mock import mock_environment, without_backtraces  # here, so that `import ttt_hw` stays quick
+    from ttt_hw._mock import mock_environment, without_backtraces  # here, so that `import ttt_hw` stays quick
 
     return mock_environment(record), without_backtraces()
 

@@ -15,11 +15,13 @@ from typing import Any
 from ttt_hw.estimate import Estimate, estimate
 from ttt_hw.layouts import placed
 from ttt_hw.patterns import PATTERNS
+from ttt_hw.patterns._reshard import Reshard
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.reshard import Reshard
 from ttt_hw.records import Board
 from ttt_hw.requests import OpRequest, TensorType
 from ttt_shard_dsl import LayoutError
+
+__all__ = ["candidates_of", "first_problem", "legal_options"]
 
 COMBINATIONS = 64  # of layouts of an operation's inputs that are tried
 PER_LAYOUT = 3  # configs of one operation that are kept where they read and write the same layouts

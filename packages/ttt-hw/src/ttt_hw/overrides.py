@@ -24,7 +24,10 @@ from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, OpRequest, Stored, TensorType
 from ttt_hw.transfer import DType
 
+__all__ = ["Overrides", "check_names", "concerning"]
+
 Overrides = Mapping[str, Mapping[str, Any]]
+"""Values of fields by operation, of one mode or both: `{"decode.qkv_matmul": {"output_dtype": "bfloat16"}}`."""
 
 MODES = ("prefill", "decode")
 _READ_AS = {0: ("input_dtype", "a_dtype"), 1: ("b_dtype",)}

@@ -8,10 +8,12 @@ from typing import Any
 
 from ttt_core import PlacementError
 from ttt_hw.estimate import Estimate
+from ttt_hw.patterns._reshard import Reshard
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.reshard import Reshard
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, OpRequest
+
+__all__ = ["BlockPlan", "OpTime", "PlannedMove", "PlannedOp"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

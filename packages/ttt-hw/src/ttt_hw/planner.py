@@ -17,14 +17,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ttt_core import PlacementError
+from ttt_hw._l1_space import Space, hand_over, hold, lowest, release
 from ttt_hw.errors import OutOfMemory
-from ttt_hw.l1_space import Space, hand_over, hold, lowest, release
 from ttt_hw.layouts import DRAM, L1, interleaved, placed
 from ttt_hw.options import Option, best_move, legal_options, why_no_option
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.plan import BlockPlan, PlannedMove, PlannedOp
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, CollectiveRequest, OpRequest, TensorType
+
+__all__ = ["plan_block"]
 
 CALLER = "<caller>"  # the part of the block that its inputs belong to
 PATIENCE = (1 << 30, 4, 1, 0)  # operations that a result may wait in L1 for its last reader; less where L1 runs out

@@ -13,6 +13,8 @@ from ttt_hw.planner import plan_block
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, OpRequest
 
+__all__ = ["Planner"]
+
 
 @dataclass(frozen=True)
 class Planner:

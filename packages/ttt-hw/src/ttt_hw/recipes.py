@@ -15,12 +15,12 @@ from ttt_core import PlacementError
 from ttt_hw.estimate import estimate
 from ttt_hw.layouts import row_of_cores, width_sharded
 from ttt_hw.options import first_problem
+from ttt_hw.patterns._matmul_blocks import MAX_INNER, Pair, ceil_div, divisors, kernel_of, largest_subblock
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.patterns.bcast_matmul import BcastMatmul
 from ttt_hw.patterns.decode_attention import DecodeAttention
 from ttt_hw.patterns.dram_sharded_matmul import DramShardedMatmul
 from ttt_hw.patterns.flash_attention import LONG_PREFILL, FlashAttention
-from ttt_hw.patterns.matmul_blocks import MAX_INNER, Pair, ceil_div, divisors, kernel_of, largest_subblock
 from ttt_hw.patterns.minimal_matmul import MinimalMatmul
 from ttt_hw.patterns.sharded_norm import ShardedNorm
 from ttt_hw.records import Board
@@ -33,6 +33,18 @@ from ttt_hw.requests import (
     PrefillAttentionRequest,
 )
 from ttt_shard_dsl import TILE
+
+__all__ = [
+    "Recipe",
+    "decode_attention",
+    "dram_sharded",
+    "lm_head",
+    "mcast_1d",
+    "mcast_2d",
+    "minimal",
+    "prefill_attention",
+    "sharded_norm",
+]
 
 COLUMNS = 8  # of cores, in every rule
 SHARDED_CORES = 32  # that decode activations lie on, if they divide the width

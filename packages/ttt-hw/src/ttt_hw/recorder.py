@@ -15,6 +15,8 @@ from typing import Any
 
 from ttt_hw.errors import OutOfMemory, translate
 
+__all__ = ["OperationRecord", "Recorder", "record_operations"]
+
 _RANGE = re.compile(r"\[(\d+)-(\d+) - (\d+)-(\d+)\]")
 _DRAM_SIGNS = {"buffer_allocate": 1, "buffer_deallocate": -1}
 _BUFFERS = ("circular_buffer_allocate", "dataflow_buffer_allocate")

@@ -14,8 +14,40 @@ from ttt_hw.compute import ComputeKernel
 from ttt_hw.transfer import DType
 from ttt_shard_dsl import TILE
 
+__all__ = [
+    "BatchedMatmulRequest",
+    "BinaryRequest",
+    "BlockRequest",
+    "BroadcastRequest",
+    "CacheFillRequest",
+    "CacheUpdateRequest",
+    "CollectiveRequest",
+    "ConcatRequest",
+    "DecodeAttentionRequest",
+    "EmbeddingRequest",
+    "ExpertMatmulRequest",
+    "HeadConcatRequest",
+    "HeadSplitRequest",
+    "LMHeadRequest",
+    "MatmulRequest",
+    "MoveRequest",
+    "NormRequest",
+    "OpRequest",
+    "PrefillAttentionRequest",
+    "ReduceRequest",
+    "RotaryRequest",
+    "RouterRequest",
+    "SoftmaxRequest",
+    "Stored",
+    "StoredKind",
+    "TensorType",
+    "UnaryRequest",
+    "Workload",
+]
+
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "tanh", "exp", "sigmoid"]
 StoredKind = Literal["weight", "cache", "table", "index"]
+"""What a stored tensor holds: weights, keys or values, a table or indices; layers share the last two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,8 @@ from ttt_hw.block_plans import Plans
 from ttt_hw.plan import OpTime
 from ttt_hw.requests import Workload
 
+__all__ = ["Timed", "TimedByPlans", "TimedPlans"]
+
 
 @runtime_checkable
 class TimedPlans(Protocol):

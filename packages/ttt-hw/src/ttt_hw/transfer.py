@@ -18,11 +18,33 @@ if TYPE_CHECKING:
 
     from ttt_shard_dsl import Placement
 
+__all__ = [
+    "Array",
+    "DType",
+    "HostSource",
+    "TensorLayout",
+    "TransferObserver",
+    "allocate",
+    "download",
+    "dtype_of",
+    "forget_source",
+    "observe",
+    "parts_of",
+    "remember_source",
+    "short_name",
+    "source_of",
+    "to_host_tensor",
+    "upload",
+]
+
 Array: TypeAlias = "NDArray[np.generic]"  # in quotes, so that importing ttt_hw does not import NumPy
 HostSource: TypeAlias = "Callable[[], Sequence[Array]]"  # each chip's part
 
 DType = Literal["float32", "bfloat16", "bfloat8_b", "bfloat4_b", "uint32", "int32", "uint16"]
+"""A dtype by the name that ttnn gives it."""
+
 TensorLayout = Literal["tile", "row_major"]
+"""The order of elements in memory: tiles of 32x32, or rows."""
 
 
 def dtype_of(short: str) -> DType:
@@ -149,6 +171,7 @@ def remember_source(tensor: Any, source: HostSource) -> int:
 
 
 def forget_source(key: int) -> None:
+    """Drop what `remember_source` noted under this key."""
     _sources.pop(key, None)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttt_core import TttError
-from ttt_hw.accounting import Usage, account
+from ttt_hw._accounting import Usage, account
 from ttt_hw.catalogue import board_of
 from ttt_hw.errors import translate
 from ttt_hw.layouts import placed
@@ -20,6 +20,8 @@ from ttt_hw.patterns.base import Pattern
 from ttt_hw.plan import BlockPlan, PlannedMove
 from ttt_hw.records import Board
 from ttt_hw.requests import OpRequest, TensorType
+
+__all__ = ["Verdict", "empty", "issue_plan", "verify"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

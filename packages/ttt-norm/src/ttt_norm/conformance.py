@@ -10,6 +10,8 @@ import numpy as np
 from ttt_norm.rms import RMSNorm
 from ttt_norm.spec import NormSpec
 
+__all__ = ["rms_norm"]
+
 
 def make_rms_norm(mesh: Any) -> tuple[RMSNorm, Callable[[Any], Any]]:
     spec = NormSpec(dim=96, eps=1e-5)

@@ -10,6 +10,8 @@ from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
 from ttt_weights import LazyWeight, Source, as_source
 
+__all__ = ["LayerNorm"]
+
 
 class LayerNorm(TimedByPlans):
     """y = (x − mean(x)) / sqrt(var(x) + eps) · (offset + weight) + bias, over the last dim.

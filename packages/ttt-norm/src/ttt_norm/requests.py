@@ -5,6 +5,8 @@ from __future__ import annotations
 from ttt_hw.requests import BlockRequest, NormRequest, Stored, TensorType, Workload
 from ttt_norm.spec import NormSpec
 
+__all__ = ["norm_request"]
+
 
 def norm_request(spec: NormSpec, work: Workload, *, rows: int | None = None) -> BlockRequest:
     """x [1, 1, rows, dim] → the same; rows are those of the workload unless given. An offset is added to the weight as stored."""

@@ -10,6 +10,8 @@ from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
 from ttt_weights import LazyWeight, Source, as_source
 
+__all__ = ["RMSNorm"]
+
 
 class RMSNorm(TimedByPlans):
     """y = x / sqrt(mean(x²) + eps) · (offset + weight), over the last dim.

@@ -8,8 +8,12 @@ from typing import Literal
 
 from ttt_core import SpecError
 
+__all__ = ["NormSpec", "NormType"]
+
 
 class NormType(str, Enum):
+    """What a row is divided by; with or without its mean taken off first."""
+
     RMS = "rms"
     LAYER = "layer"
 

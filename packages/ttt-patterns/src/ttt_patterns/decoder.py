@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
 from ttt_hw import Plans, TimedByPlans, Workload
-from ttt_patterns.parts import weights_of
-from ttt_patterns.plain import PlainSums
-from ttt_patterns.residual import Junction, Unchanged, parallel, parallel_with_one_norm, sequential
+from ttt_patterns._parts import weights_of
+from ttt_patterns._plain import PlainSums
+from ttt_patterns._residual import Junction, Unchanged, parallel, parallel_with_one_norm, sequential
 from ttt_patterns.spec import Residual
+
+__all__ = ["DecoderLayer"]
 
 
 class DecoderLayer(TimedByPlans):

@@ -10,8 +10,10 @@ import ttnn
 
 from ttt_core import Embedding, Head, KVCache, LogitRows, Mode, Norm, ShapeError, Tensor, Weight
 from ttt_hw import DType, OpTime, Timed, upload
+from ttt_patterns._parts import times_of, weights_of
 from ttt_patterns.decoder import DecoderLayer
-from ttt_patterns.parts import times_of, weights_of
+
+__all__ = ["DecoderModel"]
 
 
 class DecoderModel(Timed):

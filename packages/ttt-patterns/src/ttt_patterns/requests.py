@@ -5,6 +5,8 @@ from __future__ import annotations
 from ttt_hw.requests import BinaryRequest, BlockRequest, OpRequest, Stored, TensorType
 from ttt_patterns.spec import Residual
 
+__all__ = ["layer_request"]
+
 
 def layer_request(
     *,

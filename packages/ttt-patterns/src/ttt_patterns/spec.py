@@ -7,8 +7,12 @@ from typing import Generic, Literal, TypeVar
 
 from ttt_core import SpecError
 
+__all__ = ["LayerSpec", "Residual"]
+
 AttentionT = TypeVar("AttentionT")
 Residual = Literal["sequential", "parallel", "sandwich"]
+"""How a layer adds its attention and feed-forward: one after the other, both to the same input, each with a norm behind."""
+
 FFNT = TypeVar("FFNT")
 NormT = TypeVar("NormT")
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from ttt_shard_dsl._modes import by_mode, check_nested, merge, modes_along, single_axis
+from ttt_shard_dsl._nesting import IntTuple, StrideTuple
 from ttt_shard_dsl.errors import LayoutError
 from ttt_shard_dsl.layout import Layout, from_modes, join, trusted
-from ttt_shard_dsl.modes import by_mode, check_nested, merge, modes_along, single_axis
-from ttt_shard_dsl.nesting import IntTuple, StrideTuple
 from ttt_shard_dsl.vector import Stride, along
+
+__all__ = ["canonical", "coalesce", "complement", "make_layout_like", "nullspace", "slice_layout"]
 
 Coord: TypeAlias = int | tuple["Coord", ...] | None
 """A coordinate whose None parts are left open."""

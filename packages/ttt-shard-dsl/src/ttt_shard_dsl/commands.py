@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ttt_shard_dsl.steps import Plan
     from ttt_shard_dsl.tree import Rule, Spec
 
+__all__ = ["app"]
+
 app = App(help="Check and draw the layout of a tensor, or list the steps from one layout to another.")
 
 WORMHOLE = Device((8, 8), 12, 1_393_312, 1_072_693_184)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from ttt_shard_dsl._modes import by_mode, merge
+from ttt_shard_dsl._nesting import IntTuple, Leaves, StrideTuple
 from ttt_shard_dsl.errors import LayoutError
 from ttt_shard_dsl.layout import Layout, from_modes, join, trusted
-from ttt_shard_dsl.modes import by_mode, merge
-from ttt_shard_dsl.nesting import IntTuple, Leaves, StrideTuple
 from ttt_shard_dsl.vector import Stride
+
+__all__ = ["composition"]
 
 Tiler: TypeAlias = Layout | int | tuple["Tiler", ...] | None
 """A layout, n for n:1, None for all of a mode, or a tuple of these, one for each of the first top-level modes."""

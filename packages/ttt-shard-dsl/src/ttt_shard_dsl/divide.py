@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from ttt_shard_dsl._modes import by_mode
+from ttt_shard_dsl._nesting import IntTuple, Leaves, StrideTuple
 from ttt_shard_dsl.algebra import complement
 from ttt_shard_dsl.compose import Tiler, compose, fill
 from ttt_shard_dsl.errors import LayoutError
 from ttt_shard_dsl.layout import Layout, join, trusted
-from ttt_shard_dsl.modes import by_mode
-from ttt_shard_dsl.nesting import IntTuple, Leaves, StrideTuple
+
+__all__ = ["flat_divide", "logical_divide", "tiled_divide", "zipped_divide"]
 
 T = TypeVar("T")
 

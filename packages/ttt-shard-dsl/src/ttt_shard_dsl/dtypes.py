@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from ttt_shard_dsl.errors import LayoutError, nearest
 
+__all__ = ["SHORT_NAMES", "TILE", "tile_bytes"]
+
 TILE = 32
 """Rows and columns of a tile."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["LayoutError"]
+
 
 class LayoutError(ValueError):
     """A layout text that cannot be read, or a layout that a tensor or a device does not allow.

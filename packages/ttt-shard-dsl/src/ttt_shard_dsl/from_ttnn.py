@@ -15,6 +15,8 @@ from ttt_shard_dsl.geometry import Geometry
 from ttt_shard_dsl.placement import Placement
 from ttt_shard_dsl.tree import Axis, CoreRange, Cores, Dim, Place, Spec
 
+__all__ = ["placement_of", "spec_of", "spec_of_tensor"]
+
 NAMES = ("b", "h", "s", "d")
 """Of the last dims; those before are n0, n1, …"""
 

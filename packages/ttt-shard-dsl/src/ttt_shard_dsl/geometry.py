@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+__all__ = ["Device", "Geometry"]
+
 
 class Geometry(Protocol):
     """The sizes of one chip, and of the mesh it is part of.

@@ -8,10 +8,12 @@ Source: CuTe, "Layout Algebra" (NVIDIA CUTLASS, media/docs/cpp/cute/02_layout_al
 
 from __future__ import annotations
 
+from ttt_shard_dsl._modes import check_nested, merge, modes_along
 from ttt_shard_dsl.errors import LayoutError
 from ttt_shard_dsl.layout import Layout, from_modes, join
-from ttt_shard_dsl.modes import check_nested, merge, modes_along
 from ttt_shard_dsl.vector import Stride
+
+__all__ = ["left_inverse", "right_inverse"]
 
 
 def right_inverse(a: Layout) -> Layout:

@@ -13,6 +13,8 @@ from ttt_shard_dsl.errors import LayoutError, nearest
 from ttt_shard_dsl.parser import parse, parse_rule
 from ttt_shard_dsl.tree import Axis, CoreRange, Cores, Dim, Place, Rule, Spec
 
+__all__ = ["from_json", "to_json"]
+
 SCHEMA = 1
 """Counted up when a document of today would be read differently, or not at all."""
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ttt_shard_dsl._nesting import IntTuple, Leaves, StrideTuple, check, compact, leaves_of, product, show
 from ttt_shard_dsl.errors import LayoutError
-from ttt_shard_dsl.nesting import IntTuple, Leaves, StrideTuple, check, compact, leaves_of, product, show
 from ttt_shard_dsl.vector import Stride, terms_of
+
+__all__ = ["Layout"]
 
 
 class Layout:
@@ -53,7 +55,7 @@ class Layout:
 
         Errors: `LayoutError` that points at the wrong part.
         """
-        from ttt_shard_dsl.layout_text import parse_layout  # which needs this module
+        from ttt_shard_dsl._layout_text import parse_layout  # which needs this module
 
         return parse_layout(text)
 

@@ -11,6 +11,8 @@ from ttt_shard_dsl.dtypes import SHORT_NAMES, TILE_BYTES
 from ttt_shard_dsl.errors import LayoutError, nearest
 from ttt_shard_dsl.tree import Axis, CoreRange, Cores, Dim, Place, Rule, Spec
 
+__all__ = ["parse", "parse_rule"]
+
 Path = tuple[str | int, ...]
 """The way from a spec to a part: `("dim", 3, "place", 0)`, `("pending", 0)`, `("range", 1)`, `("memory",)`."""
 

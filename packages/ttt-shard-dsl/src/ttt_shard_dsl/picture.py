@@ -20,6 +20,8 @@ from ttt_shard_dsl.tree import Spec
 if TYPE_CHECKING:
     from ttt_shard_dsl.geometry import Geometry
 
+__all__ = ["to_svg", "to_terminal"]
+
 Colour = tuple[int, int, int]
 EMPTY: Colour = (238, 238, 238)
 LEGEND = 128

@@ -13,6 +13,8 @@ from ttt_shard_dsl.tree import CoreRange
 if TYPE_CHECKING:
     from ttt_shard_dsl.geometry import Geometry
 
+__all__ = ["Page", "Placement", "memory_config"]
+
 Sharding = Literal["interleaved", "height", "width", "block", "nd"]
 
 Page = tuple[tuple[int, int], int]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ttt_shard_dsl._modes import by_mode, modes_along, single_axis
 from ttt_shard_dsl.algebra import coalesce, complement
 from ttt_shard_dsl.compose import Part, Tiler, compose, composition, fill
 from ttt_shard_dsl.errors import LayoutError
 from ttt_shard_dsl.layout import Layout, from_modes, join, trusted
-from ttt_shard_dsl.modes import by_mode, modes_along, single_axis
 from ttt_shard_dsl.vector import Stride, along
+
+__all__ = ["blocked_product", "logical_product", "raked_product", "tile_to_shape"]
 
 
 def logical_product(a: Layout, b: Tiler) -> Layout:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ttt_shard_dsl._walk import Walk, entries_of
 from ttt_shard_dsl.errors import LayoutError
 from ttt_shard_dsl.parser import parse_rule
 from ttt_shard_dsl.placement import Placement
 from ttt_shard_dsl.steps import Plan, Topology
 from ttt_shard_dsl.tree import Rule
-from ttt_shard_dsl.walk import Walk, entries_of
 
 if TYPE_CHECKING:
     from ttt_shard_dsl.geometry import Geometry
+
+__all__ = ["plan"]
 
 
 def plan(

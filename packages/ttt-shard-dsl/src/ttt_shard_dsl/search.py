@@ -14,7 +14,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ttt_shard_dsl.cores import check_ranges
+from ttt_shard_dsl._cores import check_ranges
 from ttt_shard_dsl.dtypes import TILE
 from ttt_shard_dsl.errors import LayoutError, nearest
 from ttt_shard_dsl.geometry import Device
@@ -24,6 +24,8 @@ from ttt_shard_dsl.tree import Axis, Dim, Place, Spec
 
 if TYPE_CHECKING:
     from ttt_shard_dsl.geometry import Geometry
+
+__all__ = ["best_layouts", "legal_layouts"]
 
 
 class LegalLayout(NamedTuple):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ttt_shard_dsl.placement import Placement
     from ttt_shard_dsl.tree import Rule, Spec
 
+__all__ = ["Call", "Plan", "Step"]
+
 Topology = Literal["ring", "line"]
 Kind = Literal[
     "all_gather",

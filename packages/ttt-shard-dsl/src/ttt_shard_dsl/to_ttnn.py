@@ -9,6 +9,8 @@ from ttt_shard_dsl.errors import LayoutError
 if TYPE_CHECKING:
     from ttt_shard_dsl.placement import Placement
 
+__all__ = ["to_memory_config"]
+
 _LEGACY = {
     "height": "HEIGHT_SHARDED",
     "width": "WIDTH_SHARDED",

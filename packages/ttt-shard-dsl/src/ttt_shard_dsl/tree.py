@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ttt_shard_dsl.geometry import Geometry
     from ttt_shard_dsl.placement import Placement
 
+__all__ = ["Axis", "CoreRange", "Cores", "Dim", "Place", "Rule", "Spec"]
+
 
 class Axis(NamedTuple):
     """What a dim is split over: the chips along a mesh axis, the worker cores, or the DRAM banks."""
@@ -119,7 +121,7 @@ class Spec(NamedTuple):
 
         Errors: `LayoutError` when the tensor or the device does not allow it, or this version cannot lower it yet.
         """
-        from ttt_shard_dsl.resolve import place  # the tree does not depend on what is done with it
+        from ttt_shard_dsl._resolve import place  # the tree does not depend on what is done with it
 
         return place(self, shape, device=device, dtype=dtype, tiled=tiled)
 

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from ttt_shard_dsl.errors import LayoutError
 
+__all__ = ["Vector"]
+
 
 class Vector:
     """Σ coefficient·axis, such as `core.x+38page`; 4·Vector, sums and differences are vectors, or 0.

@@ -18,11 +18,13 @@ import torch
 from ttt_core import DeviceError, ShapeError, SpecError
 from ttt_hw import current_backend, download
 from ttt_shard_dsl import TILE
-from ttt_testing.driver import Driver, Read
-from ttt_testing.finding import ancestors_of, block_name, parts, path_of, role_of, sizes_of, weights_of
+from ttt_testing._driver import Driver, Read
+from ttt_testing._finding import ancestors_of, block_name, parts, path_of, role_of, sizes_of, weights_of
+from ttt_testing._problem import Place, Problem
 from ttt_testing.metrics import max_difference, pcc
-from ttt_testing.problem import Place, Problem
 from ttt_testing.values import Rounding, shadow
+
+__all__ = ["BlockDifference", "BlockwiseComparison", "compare_blocks", "compare_with_reference"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,9 +8,11 @@ from typing import Any, Literal
 import torch
 
 from ttt_core import Mode, ShapeError, SpecError
+from ttt_testing._finding import Role, sizes_of
+from ttt_testing._trial import Reference
 from ttt_testing.expectations import Expectation, Kind
-from ttt_testing.finding import Role, sizes_of
-from ttt_testing.trial import Reference
+
+__all__ = ["TestCase"]
 
 DECODE_ROWS, PREFILL_ROWS, CONTEXT = 32, 128, 128
 _MODES: dict[str, tuple[Mode, ...]] = {"prefill": ("prefill",), "decode": ("decode",), "both": ("prefill", "decode")}

@@ -11,6 +11,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+__all__ = ["app"]
+
 app = App(help="Check the installed implementations of ttt's Protocols.")
 
 

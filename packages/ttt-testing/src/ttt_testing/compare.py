@@ -9,6 +9,8 @@ import torch
 
 from ttt_testing.metrics import pcc
 
+__all__ = ["Departure"]
+
 _ALIKE = 0.9999  # the correlation of what differs by a factor alone
 
 

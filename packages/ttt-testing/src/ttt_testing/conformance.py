@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ttt_core import SpecError, TttError
 from ttt_hw import board_of, current_backend
-from ttt_testing.conformance_checks import (
+from ttt_testing._conformance_checks import (
     CHECKS,
     PROTOCOLS,
     Ability,
@@ -24,6 +24,8 @@ from ttt_testing.conformance_checks import (
     Subject,
 )
 from ttt_testing.values import remembered
+
+__all__ = ["CheckResult", "ConformanceReport", "Implementation", "check", "discover"]
 
 GROUP = "ttt.conformance"
 Status = Literal["passed", "failed", "not implemented"]
@@ -57,6 +59,8 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConformanceReport:
+    """What was checked on one device, in order."""
+
     device: str
     backend: str
     results: tuple[CheckResult, ...]

@@ -15,6 +15,8 @@ from typing import Any
 
 from ttt_core import Mode, SpecError
 
+__all__ = ["Configuration", "Coverage", "Exercised"]
+
 SCHEMA = 1
 Scalar = bool | int | float | str | None
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from ttt_testing.coverage import Configuration, Coverage, Exercised, Scalar
 
+__all__ = ["CoverageReport", "coverage_report"]
+
 Pair = tuple[tuple[str, Scalar], tuple[str, Scalar]]
 _ALSO = ("device", "mode")  # parameters too: a value may be tested on one device and used on another
 

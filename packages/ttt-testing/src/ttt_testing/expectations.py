@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from ttt_core import Mode
 
+__all__ = ["Estimated", "Item"]
+
 Status = Literal["passed", "failed", "not available"]
 Kind = Literal[
     "runs", "tolerance", "pcc", "top1", "top5", "latency_ms", "tokens_per_second", "memory_mb", "l1_kb", "contract"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+__all__ = ["max_difference", "pcc", "top_agreement"]
+
 
 def pcc(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """Pearson correlation of all elements, in float64; 1 for equal tensors, also constant ones."""

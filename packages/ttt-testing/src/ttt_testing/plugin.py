@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ttt_testing.plugin_process import BoardProcess, Serving
+from ttt_testing._plugin_process import BoardProcess, Serving
 from ttt_testing.suite_report import SuiteFailed, listening
 
 if TYPE_CHECKING:
     from ttt_testing.expectations import Item
     from ttt_testing.values import Values
+
+__all__ = ["mesh", "shadow"]
 
 DEFAULT_BOARD = "n150"
 _BOARD: pytest.StashKey[str | None] = pytest.StashKey()

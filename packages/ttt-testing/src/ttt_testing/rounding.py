@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import ttnn
 
+__all__ = ["round_to"]
+
 
 def round_to(value: torch.Tensor, dtype: Any) -> torch.Tensor:
     """`value` after a round trip through `dtype`, as float32 (integers are returned as they are).

@@ -13,17 +13,19 @@ from typing import Any
 
 from ttt_core import DeviceError, Mode, SpecError
 from ttt_hw import board_of, current_backend
+from ttt_testing._contract import Key, Recorded, load, save, take
+from ttt_testing._driver import Driver
+from ttt_testing._finding import ancestors_of, block_name, parts, role_of, weights_of
+from ttt_testing._judge import judge_all, judge_contract
+from ttt_testing._sameness import fingerprint
+from ttt_testing._trial import Trial
 from ttt_testing.case import TestCase as TestCase
-from ttt_testing.contract import Key, Recorded, load, save, take
 from ttt_testing.coverage import Configuration, Coverage, Exercised
 from ttt_testing.coverage_report import CoverageReport, coverage_report
-from ttt_testing.driver import Driver
 from ttt_testing.expectations import VALUES, Expectation, Item
-from ttt_testing.finding import ancestors_of, block_name, parts, role_of, weights_of
-from ttt_testing.judge import judge_all, judge_contract
-from ttt_testing.sameness import fingerprint
 from ttt_testing.suite_report import SuiteFailed, SuiteReport, announce
-from ttt_testing.trial import Trial
+
+__all__ = ["TestSuite"]
 
 
 class TestSuite:

@@ -10,6 +10,8 @@ from typing import Any
 
 from ttt_testing.expectations import Item, Status
 
+__all__ = ["SuiteFailed", "SuiteReport"]
+
 Listener = Callable[[Item], None]
 _listeners: list[Listener] = []
 

@@ -21,11 +21,15 @@ from numpy.typing import NDArray
 
 from ttt_core import GoldenError
 from ttt_hw import observe, remember_source, source_of, translate
-from ttt_testing.collectives import COLLECTIVES, run_collective
-from ttt_testing.goldens import CACHE_WRITES, Golden, attach_missing, golden_of, math_of, written_tensors
+from ttt_testing._collectives import COLLECTIVES, run_collective
+from ttt_testing._goldens import CACHE_WRITES, Golden, attach_missing, golden_of, math_of, written_tensors
 from ttt_testing.rounding import round_to
 
+__all__ = ["Rounding", "Values", "remembered", "shadow"]
+
 Rounding = Literal["none", "device"]
+"""Whether each result is rounded to the dtype of the device tensor that it is the value of."""
+
 _FLOATING = (ttnn.float32, ttnn.bfloat16, ttnn.bfloat8_b, ttnn.bfloat4_b)
 Shards = list[torch.Tensor]  # one value per chip of the mesh, in row-major order
 
@@ -140,7 +144,7 @@ class Values:
         if tuple(shards[0].shape) != tuple(output.shape):
             raise GoldenError(
                 f"{name}: the device made {list(output.shape)} but its golden function made {list(shards[0].shape)}. "
-                "One of the two misreads the arguments; see ttt_testing.collectives."
+                "One of the two misreads the arguments; see ttt_testing._collectives."
             )
         self._put(output, shards)
         self.operations[name] += 1

@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from ttt_core import WeightError
 from ttt_hw import Array
 
+__all__ = ["Checkpoint", "StoredTensor"]
+
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 

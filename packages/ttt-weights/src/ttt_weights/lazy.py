@@ -13,7 +13,11 @@ from ttt_core import WeightError
 from ttt_hw import Array, DType, TensorLayout, allocate, board_of, forget_source, parts_of, remember_source, upload
 from ttt_shard_dsl import parse
 
+__all__ = ["ArraySource", "Float32", "LazyWeight", "NoValues", "NoWeight", "Source", "as_source"]
+
 Float32 = NDArray[np.float32]
+"""What every source gives, whatever the file holds."""
+
 _FLOATING = ("float32", "float16", "bfloat16", "float64")
 
 

@@ -32,6 +32,41 @@ from ttt_hw.patterns.sharded_norm import ShardedNorm as ShardedNorm
 from ttt_hw.patterns.softmax import Softmax as Softmax
 from ttt_hw.patterns.unary import Unary as Unary
 
+__all__ = [
+    "PATTERNS",
+    "AllGather",
+    "AllReduce",
+    "BatchedMatmul",
+    "BcastMatmul",
+    "Broadcast",
+    "CacheFill",
+    "CacheUpdate",
+    "Concat",
+    "DecodeAttention",
+    "DistributedNorm",
+    "DramShardedMatmul",
+    "EltwiseGate",
+    "Embedding",
+    "ExpertMatmul",
+    "FlashAttention",
+    "GatherMatmul",
+    "HeadConcat",
+    "HeadSplit",
+    "InterleavedNorm",
+    "LMHeadMatmul",
+    "MinimalMatmul",
+    "Move",
+    "Pattern",
+    "Reduce",
+    "ReduceScatter",
+    "RingMatmul",
+    "RotaryEmbedding",
+    "Router",
+    "ShardedNorm",
+    "Softmax",
+    "Unary",
+]
+
 PATTERNS: dict[str, type[Pattern[Any]]] = {
     pattern.__name__: pattern
     for pattern in (
@@ -67,3 +102,4 @@ PATTERNS: dict[str, type[Pattern[Any]]] = {
         Unary,
     )
 }
+"""Every pattern, by name."""

@@ -13,6 +13,8 @@ from ttt_hw.estimate import Work
 from ttt_hw.records import Board
 from ttt_hw.requests import OpRequest
 
+__all__ = ["Pattern"]
+
 RequestT = TypeVar("RequestT", bound=OpRequest)
 
 

@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import DRAM, L1, placed
-from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.bcast_search import Sizes, block_sizes, two_d
-from ttt_hw.patterns.matmul_blocks import (
+from ttt_hw.patterns._bcast_search import Sizes, block_sizes, two_d
+from ttt_hw.patterns._matmul_blocks import (
     PROGRAM_RESERVE,
     Pair,
     below_one,
@@ -25,9 +24,12 @@ from ttt_hw.patterns.matmul_blocks import (
     partial_dtype,
     tile_cycles,
 )
+from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.records import Board
 from ttt_hw.requests import BatchedMatmulRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["BatchedMatmul"]
 
 
 @dataclass(frozen=True, kw_only=True)

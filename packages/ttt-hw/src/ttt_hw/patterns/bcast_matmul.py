@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import DRAM, L1, block_sharded, interleaved, over_banks, placed, row_of_cores
-from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.matmul_blocks import (
+from ttt_hw.patterns._matmul_blocks import (
     Pair,
     below_one,
     beyond_grid,
@@ -25,9 +24,12 @@ from ttt_hw.patterns.matmul_blocks import (
     tiles,
     unfused,
 )
+from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.records import Board
 from ttt_hw.requests import LMHeadRequest, MatmulRequest
 from ttt_shard_dsl import TILE, LayoutError, tile_bytes
+
+__all__ = ["BcastMatmul"]
 
 Kind = Literal["1d", "1d_in1", "2d"]
 Weight = Literal["interleaved", "banks"]
@@ -63,7 +65,7 @@ class BcastMatmul(Pattern[MatmulRequest]):
 
     @classmethod
     def candidates(cls, request: MatmulRequest, board: Board) -> Iterator[BcastMatmul]:
-        from ttt_hw.patterns.bcast_search import bcast_candidates  # which makes objects of this class
+        from ttt_hw.patterns._bcast_search import bcast_candidates  # which makes objects of this class
 
         return bcast_candidates(request, board)
 

@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._traffic import pages, spread, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.traffic import pages, spread, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import BroadcastRequest, OpRequest, TensorType
 from ttt_shard_dsl import tile_bytes
+
+__all__ = ["Broadcast"]
 
 DTYPES = ("bfloat16", "bfloat8_b")
 

@@ -13,6 +13,8 @@ from ttt_hw.records import Board
 from ttt_hw.requests import CacheFillRequest, CacheUpdateRequest
 from ttt_shard_dsl import TILE, tile_bytes
 
+__all__ = ["CacheFill", "CacheUpdate"]
+
 POSITIONS_BYTES = 4096  # that paged_update_cache sets aside, however many users there are
 
 

@@ -15,6 +15,8 @@ from ttt_hw.records import Board
 from ttt_hw.requests import CollectiveRequest
 from ttt_shard_dsl import TILE, tile_bytes
 
+__all__ = ["AllGather", "AllReduce", "ReduceScatter"]
+
 PACKET_BYTES = 4352  # the largest of the fabric that is whole tiles of any dtype: 4 of bfp8
 GATHER_PACKETS = {"wormhole_b0": 9, "blackhole": 12}  # that an all_gather's worker holds: three buffers
 REDUCE_TILES = {"linear": 4 * 24, "ring": 5 * 16}  # that a reduce_scatter's worker holds: own, received, summed, …

@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._traffic import pages, spread, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.traffic import pages, spread, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import ConcatRequest, OpRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["Concat"]
 
 MOST_PIECES = 47  # that one program joins; of more, ttnn joins the joined
 ELEMENT_BYTES = {"bfloat16": 2, "bfloat8_b": 1, "float32": 4}  # as ttnn counts them for a row

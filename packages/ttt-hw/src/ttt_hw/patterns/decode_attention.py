@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, row_of_cores, user_sharded
+from ttt_hw.patterns._matmul_blocks import ceil_div
 from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.patterns.flash_attention import SOFTMAX_PASSES, grid_problems, head_problems
-from ttt_hw.patterns.matmul_blocks import ceil_div
 from ttt_hw.records import Board
 from ttt_hw.requests import DecodeAttentionRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["DecodeAttention"]
 
 CORES_PER_HEAD = 16  # at most, of one user: SDPAProgramConfig.max_cores_per_head_batch
 AUTOMATIC_CHUNK = 512  # at most

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._traffic import spread, tile_rows, traffic
 from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.patterns.norm import KERNEL, operands_by_name
-from ttt_hw.patterns.traffic import spread, tile_rows, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import NormRequest, OpRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["DistributedNorm"]
 
 GATHER_TILES = 18  # buffers of the gather of statistics, whatever their size
 

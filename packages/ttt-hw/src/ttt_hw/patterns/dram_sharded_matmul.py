@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from ttt_hw.compute import ComputeKernel
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import over_banks, placed, row_of_cores, width_sharded
-from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.matmul_blocks import (
+from ttt_hw.patterns._matmul_blocks import (
     PROGRAM_RESERVE,
     Pair,
     below_one,
@@ -25,9 +24,12 @@ from ttt_hw.patterns.matmul_blocks import (
     tile_cycles,
     unfused,
 )
+from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.records import Board
 from ttt_hw.requests import LMHeadRequest, MatmulRequest
 from ttt_shard_dsl import TILE, LayoutError, Placement, tile_bytes
+
+__all__ = ["DramShardedMatmul"]
 
 _SHARD_COUNTS = (64, 32, 16, 8)  # cores that activations lie on; a candidate takes what is nearest and even
 _MOST_READERS = 3

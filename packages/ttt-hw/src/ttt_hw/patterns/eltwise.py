@@ -8,13 +8,15 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed, width_sharded
+from ttt_hw.patterns._rectangles import even_rectangles, grid_problems
+from ttt_hw.patterns._traffic import pages, spread, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.rectangles import even_rectangles, grid_problems
-from ttt_hw.patterns.traffic import pages, spread, traffic
 from ttt_hw.patterns.unary import activations
 from ttt_hw.records import Board
 from ttt_hw.requests import BinaryRequest, OpRequest
 from ttt_shard_dsl import tile_bytes
+
+__all__ = ["EltwiseGate"]
 
 SHARDED_ROWS = 8  # tiles; more rows than that are a prompt, which does not stay in L1
 

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._tilize import tilize_buffers
+from ttt_hw.patterns._traffic import pages, spread
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.tilize import tilize_buffers
-from ttt_hw.patterns.traffic import pages, spread
 from ttt_hw.records import Board
 from ttt_hw.requests import EmbeddingRequest, OpRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["Embedding"]
 
 DOUBLE_BUFFERED = 64  # tiles of a row up to which ttnn has two of them at a time; also of the pieces of a very long one
 

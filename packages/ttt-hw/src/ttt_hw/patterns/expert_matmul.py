@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 from ttt_hw.compute import ComputeKernel, matmul_kernel
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import DRAM, L1
-from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.matmul_blocks import (
+from ttt_hw.patterns._matmul_blocks import (
     PROGRAM_RESERVE,
     Pair,
     below_one,
@@ -26,9 +25,12 @@ from ttt_hw.patterns.matmul_blocks import (
     partial_dtype,
     tile_cycles,
 )
+from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.records import Board
 from ttt_hw.requests import ExpertMatmulRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["ExpertMatmul"]
 
 SKIPPED_ROWS = 4 * TILE  # up to which experts may be left out: beyond, rows choose them all
 WAYS = 3  # of blocks for each depth of a step

@@ -15,6 +15,8 @@ from ttt_hw.records import Board
 from ttt_hw.requests import PrefillAttentionRequest
 from ttt_shard_dsl import TILE, tile_bytes
 
+__all__ = ["FlashAttention"]
+
 LONG_PREFILL = 2048  # tokens from which chunks of 256 pay; shorter prompts need the parallelism of small chunks
 LARGEST_CHUNK = 512
 HANDED_ON_QUERIES, HANDED_ON_KEYS = (

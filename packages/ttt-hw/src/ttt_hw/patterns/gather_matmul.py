@@ -9,13 +9,15 @@ from typing import Any, ClassVar, Literal
 from ttt_core import ShapeError
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import DRAM, height_sharded, placed
+from ttt_hw.patterns._bcast_search import Split, block_sizes, sizes_of, two_d
+from ttt_hw.patterns._matmul_blocks import PROGRAM_RESERVE, Pair, ceil_div, kernel_of, largest_subblock, misplaced
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.patterns.bcast_matmul import BcastMatmul
-from ttt_hw.patterns.bcast_search import Split, block_sizes, sizes_of, two_d
-from ttt_hw.patterns.matmul_blocks import PROGRAM_RESERVE, Pair, ceil_div, kernel_of, largest_subblock, misplaced
 from ttt_hw.records import Board
 from ttt_hw.requests import MatmulRequest, TensorType
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["GatherMatmul"]
 
 _PACKET_BYTES, _PACKETS = 4096, 3  # of whole tiles that a gathering core buffers
 _CORES_PER_LINK = 2  # one a direction

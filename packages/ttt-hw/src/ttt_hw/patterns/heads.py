@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed, row_of_cores, user_sharded, width_sharded
+from ttt_hw.patterns._rectangles import even_rectangles, grid_problems
+from ttt_hw.patterns._traffic import spread, tile_rows, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.rectangles import even_rectangles, grid_problems
-from ttt_hw.patterns.traffic import spread, tile_rows, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import HeadConcatRequest, HeadSplitRequest, OpRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["HeadConcat", "HeadSplit"]
 
 MAX_USERS = 32  # of ttnn's split in decode
 

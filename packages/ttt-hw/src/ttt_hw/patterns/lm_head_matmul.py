@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ttt_hw.estimate import Work
-from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.bcast_matmul import BcastMatmul
-from ttt_hw.patterns.matmul_blocks import (
+from ttt_hw.patterns._matmul_blocks import (
     PROGRAM_RESERVE,
     Pair,
     below_one,
@@ -18,9 +16,13 @@ from ttt_hw.patterns.matmul_blocks import (
     kernel_of,
     largest_subblock,
 )
+from ttt_hw.patterns.base import Pattern
+from ttt_hw.patterns.bcast_matmul import BcastMatmul
 from ttt_hw.records import Board
 from ttt_hw.requests import LMHeadRequest
 from ttt_shard_dsl import TILE
+
+__all__ = ["LMHeadMatmul"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import DRAM, L1, over_banks, placed
-from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.matmul_blocks import (
+from ttt_hw.patterns._matmul_blocks import (
     MAX_INNER,
     PROGRAM_RESERVE,
     Pair,
@@ -26,9 +25,12 @@ from ttt_hw.patterns.matmul_blocks import (
     tiles,
     unfused,
 )
+from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.records import Board
 from ttt_hw.requests import MatmulRequest
 from ttt_shard_dsl import tile_bytes
+
+__all__ = ["MinimalMatmul"]
 
 _BLOCKS: tuple[tuple[Pair, int], ...] = (
     ((8, 8), MAX_INNER),

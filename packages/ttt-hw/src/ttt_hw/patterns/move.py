@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._tilize import tilize_buffers, untilize_buffers
+from ttt_hw.patterns._traffic import pages, spread, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.tilize import tilize_buffers, untilize_buffers
-from ttt_hw.patterns.traffic import pages, spread, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import MoveRequest, OpRequest, TensorType
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["Move"]
 
 FACE = 512  # bytes: a quarter of a tile of bfloat16, of zeros, with which a transpose pads
 ROW_CHUNK = 4096  # bytes of a row-major tensor that a cast reads at a time

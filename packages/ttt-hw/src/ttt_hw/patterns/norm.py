@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Literal
 from ttt_hw.compute import ComputeKernel
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._traffic import spread, tile_rows, traffic
 from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.traffic import spread, tile_rows, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import NormRequest, OpRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["InterleavedNorm"]
 
 KERNEL = ComputeKernel(fidelity="hifi4")
 BLOCK = 4  # tiles that the destination registers hold with float32 accumulation

@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Literal
 from ttt_hw.compute import ComputeKernel
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._traffic import pages, spread, traffic
 from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.traffic import pages, spread, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import OpRequest, ReduceRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["Reduce"]
 
 KERNEL = ComputeKernel(fidelity="hifi4")  # sums in float32, which takes no more memory
 DTYPES = ("bfloat16", "bfloat8_b", "float32")

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 from ttt_core import UnsupportedOnDevice
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import DRAM, over_banks, placed, width_sharded
-from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.matmul_blocks import (
+from ttt_hw.patterns._matmul_blocks import (
     PROGRAM_RESERVE,
     Pair,
     below_one,
@@ -26,9 +25,12 @@ from ttt_hw.patterns.matmul_blocks import (
     tile_cycles,
     unfused,
 )
+from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.records import Board
 from ttt_hw.requests import MatmulRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["RingMatmul"]
 
 _RINGS: tuple[Pair, ...] = ((8, 8), (8, 4), (8, 3), (8, 2), (8, 1))
 _SYNC_BYTES = 2 * 16  # two buffers by which neighbours signal

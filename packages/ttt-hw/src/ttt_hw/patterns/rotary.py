@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed, row_of_cores, user_sharded
+from ttt_hw.patterns._traffic import pages, spread, tile_rows, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.traffic import pages, spread, tile_rows, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import OpRequest, RotaryRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["RotaryEmbedding"]
 
 
 @dataclass(frozen=True, kw_only=True)

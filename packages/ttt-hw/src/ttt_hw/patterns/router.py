@@ -13,6 +13,8 @@ from ttt_hw.records import Board
 from ttt_hw.requests import RouterRequest
 from ttt_shard_dsl import TILE, tile_bytes
 
+__all__ = ["Router"]
+
 TOPK_WIDTH = 64  # columns to which ttnn.topk pads at least
 PROGRAMS = 11  # of the four calls, with the padding and the changes of layout within them
 

@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed, width_sharded
+from ttt_hw.patterns._rectangles import even_rectangles, grid_problems
+from ttt_hw.patterns._traffic import pages, tile_rows
 from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.patterns.norm import KERNEL, operands_by_name
-from ttt_hw.patterns.rectangles import even_rectangles, grid_problems
-from ttt_hw.patterns.traffic import pages, tile_rows
 from ttt_hw.records import Board
 from ttt_hw.requests import NormRequest, OpRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["ShardedNorm"]
 
 MAX_ROWS = 8  # tiles; more rows than that are a prompt, which does not stay in L1
 

@@ -10,12 +10,14 @@ from typing import Any, ClassVar, Literal
 from ttt_hw.compute import ComputeKernel
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._traffic import spread, tile_rows, traffic
 from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.traffic import spread, tile_rows, traffic
 from ttt_hw.patterns.unary import activations
 from ttt_hw.records import Board
 from ttt_hw.requests import OpRequest, SoftmaxRequest
 from ttt_shard_dsl import TILE, tile_bytes
+
+__all__ = ["Softmax"]
 
 KERNEL = ComputeKernel(fidelity="hifi4")
 BLOCK = 4  # tiles that the destination registers hold with float32 accumulation

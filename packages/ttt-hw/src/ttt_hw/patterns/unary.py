@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, placed
+from ttt_hw.patterns._traffic import pages, spread, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.traffic import pages, spread, traffic
 from ttt_hw.records import Board
 from ttt_hw.requests import Activation, OpRequest, UnaryRequest
+
+__all__ = ["Unary"]
 
 _GELU_TANH = 2  # of ttnn.GeluVariant: 0 the exact one, 1 a lookup table
 

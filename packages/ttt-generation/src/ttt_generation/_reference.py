@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 
-from ttt_generation.report import Comparison
+from ttt_generation._report import Comparison
 from ttt_generation.strategy import Completion
 
 

@@ -7,8 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ttt_hw.layouts import block_sharded, row_of_cores
-from ttt_hw.patterns.bcast_matmul import BcastMatmul, Kind, Weight
-from ttt_hw.patterns.matmul_blocks import (
+from ttt_hw.patterns._matmul_blocks import (
     PROGRAM_RESERVE,
     Pair,
     ceil_div,
@@ -18,6 +17,7 @@ from ttt_hw.patterns.matmul_blocks import (
     largest_subblock,
     partial_dtype,
 )
+from ttt_hw.patterns.bcast_matmul import BcastMatmul, Kind, Weight
 from ttt_hw.records import Board
 from ttt_hw.requests import MatmulRequest
 from ttt_shard_dsl import tile_bytes

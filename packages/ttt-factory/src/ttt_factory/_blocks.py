@@ -6,8 +6,8 @@ from typing import Any
 
 from ttt_attention import AttentionSpec, GroupedQueryAttention, Masks, Rotary
 from ttt_core import FeedForward, Norm
+from ttt_factory._weight_map import LayerWeights
 from ttt_factory.spec import DecoderLayerSpec
-from ttt_factory.weight_map import LayerWeights
 from ttt_ffn import MLP, FFNSpec, GatedMLP, MoE, MoESpec
 from ttt_hw import BlockPlans, DType, Plans
 from ttt_norm import LayerNorm, NormSpec, NormType, RMSNorm

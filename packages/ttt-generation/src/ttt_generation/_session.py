@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ttt_core import GenerationError, SpecError
+from ttt_generation._progress import progress_display, staged, timed
+from ttt_generation._report import Answer, Comparison, Report
+from ttt_generation._streaming import from_first_token, stream
 from ttt_generation.generator import FileTokenizer, encode
-from ttt_generation.progress import progress_display, staged, timed
-from ttt_generation.report import Answer, Comparison, Report
 from ttt_generation.sampling import SamplingSpec
 from ttt_generation.stopping import stop_tokens
 from ttt_generation.strategy import Completion, PrefillDecodeStrategy
-from ttt_generation.streaming import from_first_token, stream
 from ttt_hw import board_as, current_backend, dtype_of, open_mesh, translate
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def answer(request: Request) -> Report:
         operations = None if values is None else values.num_operations
         comparison: Comparison | None = None
         if request.compare:
-            from ttt_generation.reference import compare_with_transformers
+            from ttt_generation._reference import compare_with_transformers
 
             with timed(seconds, "compare"), staged(progress, "compare with Hugging Face", len(ids)) as step:
                 comparison, references = compare_with_transformers(
@@ -156,7 +156,7 @@ def compare_checkpoint(
     Errors: GenerationError without a prompt; those of the factory and the device.
     """
     from ttt_factory import ModelFactory
-    from ttt_generation.reference import load_reference, token_ids
+    from ttt_generation._reference import load_reference, token_ids
     from ttt_testing import compare_blocks
 
     record = board_as(device, mesh)

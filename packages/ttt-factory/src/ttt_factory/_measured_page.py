@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ttt_factory.measure_fit import FITTED, Fit, fit
+from ttt_factory._measure_fit import FITTED, Fit, fit
 from ttt_factory.measured import QUANTITIES, Speed
 from ttt_hw.calibration import Measured, errors_by_class, median_error
 

@@ -12,12 +12,12 @@ import torch
 
 from ttt_core import GoldenError, Mode
 from ttt_hw import current_backend, download
-from ttt_testing.driver import Driver, Read
+from ttt_testing._driver import Driver, Read
+from ttt_testing._finding import attributes, parts, weights_of
+from ttt_testing._footprint import Footprint, measure_footprint, median_us
+from ttt_testing._problem import Problem
 from ttt_testing.expectations import Estimated, TimedByOperation, TimedOperation
-from ttt_testing.finding import attributes, parts, weights_of
-from ttt_testing.footprint import Footprint, measure_footprint, median_us
 from ttt_testing.metrics import pcc
-from ttt_testing.problem import Problem
 from ttt_testing.values import Rounding, Values, shadow
 
 Reference = Callable[[torch.Tensor], torch.Tensor]  # a sequence [S, D] or [S] → [S, D or V]

@@ -9,7 +9,7 @@ import ttnn
 
 from ttt_core import Mode
 from ttt_hw import DType, Operations, OpTime, Workload
-from ttt_patterns.parts import times_of
+from ttt_patterns._parts import times_of
 
 SUMS = ("attention_residual", "ffn_residual")
 

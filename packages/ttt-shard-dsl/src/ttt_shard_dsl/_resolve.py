@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+from ttt_shard_dsl._extents import fail, resolve_extents
+from ttt_shard_dsl._shards import resolve_shards
 from ttt_shard_dsl.dtypes import ELEMENT_BYTES, SHORT_NAMES, TILE, TILE_BYTES
 from ttt_shard_dsl.errors import LayoutError, nearest
-from ttt_shard_dsl.extents import fail, resolve_extents
 from ttt_shard_dsl.geometry import Geometry
 from ttt_shard_dsl.parser import Path
 from ttt_shard_dsl.placement import Placement
-from ttt_shard_dsl.shards import resolve_shards
 from ttt_shard_dsl.tree import Spec
 
 

@@ -6,7 +6,7 @@ repeated: [.., H, rows, hd] is [.., KV, G·rows, hd]. probabilities = softmax(c 
 
 from __future__ import annotations
 
-from ttt_attention.listing import Listing
+from ttt_attention._listing import Listing
 from ttt_hw.requests import (
     BatchedMatmulRequest,
     BroadcastRequest,

@@ -23,8 +23,8 @@ from typing import Any
 import tomlkit
 
 from ttt_core import Mode, SpecError
-from ttt_testing.plan_entries import entries
-from ttt_testing.trial import NotAvailable, Trial
+from ttt_testing._plan_entries import entries
+from ttt_testing._trial import NotAvailable, Trial
 
 Key = tuple[str, str, str, Mode]
 """Board, backend, the test's name, mode."""

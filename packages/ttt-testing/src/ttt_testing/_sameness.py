@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from ttt_core import Tensor
-from ttt_testing.finding import attributes
+from ttt_testing._finding import attributes
 
 _PLAIN = (bool, int, float, str, bytes, type(None), Enum)
 

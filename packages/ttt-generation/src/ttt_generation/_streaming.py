@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
 
+from ttt_generation._progress import hidden, staged
+from ttt_generation._report import Answer, answers_table, printable, verdict
 from ttt_generation.generator import Tokenizer
-from ttt_generation.progress import hidden, staged
-from ttt_generation.report import Answer, answers_table, printable, verdict
 from ttt_generation.strategy import OnToken
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decoders make of the first bytes of a character

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
+from ttt_shard_dsl._extents import Extents, Local, fail
 from ttt_shard_dsl.dtypes import TILE
-from ttt_shard_dsl.extents import Extents, Local, fail
 from ttt_shard_dsl.tree import Spec
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
+from ttt_shard_dsl._nesting import IntTuple, StrideTuple
 from ttt_shard_dsl.errors import LayoutError
 from ttt_shard_dsl.layout import Layout
-from ttt_shard_dsl.nesting import IntTuple, StrideTuple
 from ttt_shard_dsl.vector import Stride, stride_of
 
 _TOKEN = re.compile(r"\s*(?:([0-9]+)|([A-Za-z_][A-Za-z_0-9]*(?:\.[A-Za-z_0-9]+)*)|([-+(),:]))")

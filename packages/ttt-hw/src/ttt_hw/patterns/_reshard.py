@@ -9,7 +9,7 @@ from typing import Any
 from ttt_core import PlacementError
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import placed
-from ttt_hw.patterns.traffic import pages, spread
+from ttt_hw.patterns._traffic import pages, spread
 from ttt_hw.records import Board
 from ttt_hw.requests import TensorType
 from ttt_shard_dsl import LayoutError

@@ -18,8 +18,8 @@ import ttnn
 from ttt_core import Cached, CausalLM, Mode, SpecError, TttError
 from ttt_hw import upload
 from ttt_shard_dsl import TILE
-from ttt_testing.finding import Role, Sizes, role_of, sizes_of
-from ttt_testing.problem import Place, Problem
+from ttt_testing._finding import Role, Sizes, role_of, sizes_of
+from ttt_testing._problem import Place, Problem
 
 Read = Callable[[Any], torch.Tensor]  # a device tensor's value
 _PROMPTS = (TILE + 1, 1, TILE)  # of the first users; the others start without one

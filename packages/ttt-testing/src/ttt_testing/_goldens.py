@@ -15,7 +15,7 @@ import torch
 import ttnn
 
 from ttt_core import GoldenError
-from ttt_testing.goldens_activations import activated, add, linear, multiply, unary_chain
+from ttt_testing._goldens_activations import activated, add, linear, multiply, unary_chain
 
 Golden = Callable[..., Any]
 
@@ -237,7 +237,7 @@ def golden_of(operation: Any) -> Golden:
     if golden is None:
         raise GoldenError(
             f"{operation.python_fully_qualified_name} has no golden function, so its value is not known without hardware. "
-            "Attach one with ttnn.attach_golden_function(op, fn), or add it to ttt_testing.goldens with a test."
+            "Attach one with ttnn.attach_golden_function(op, fn), or add it to ttt_testing._goldens with a test."
         )
     return golden
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ttt_core import TttError
+from ttt_testing._contract import Recorded, regressions, take
+from ttt_testing._plan_entries import entries
+from ttt_testing._trial import NotAvailable, Result, Trial
 from ttt_testing.compare import first_departure, largest_departure, likeness
-from ttt_testing.contract import Recorded, regressions, take
 from ttt_testing.expectations import PRECISION, Expectation, Status
 from ttt_testing.metrics import max_difference, pcc, top_agreement, top_rows
-from ttt_testing.plan_entries import entries
-from ttt_testing.trial import NotAvailable, Result, Trial
 
 _SLOWEST = 3
 _RIGHT = 1e-3  # of the largest value: by how much float32 results may differ when the math is the same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ttt_shard_dsl.extents import Local, fail
+from ttt_shard_dsl._extents import Local, fail
 from ttt_shard_dsl.geometry import Geometry
 from ttt_shard_dsl.tree import CoreRange, Spec
 

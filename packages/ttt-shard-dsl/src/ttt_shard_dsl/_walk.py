@@ -11,11 +11,11 @@ from itertools import pairwise
 from math import lcm
 from typing import TYPE_CHECKING
 
+from ttt_shard_dsl._extents import MESH_AXES
+from ttt_shard_dsl._route import Move, State, find_route, link_bytes, mesh_state
 from ttt_shard_dsl.dtypes import ELEMENT_BYTES, TILE, TILE_BYTES
 from ttt_shard_dsl.errors import LayoutError
-from ttt_shard_dsl.extents import MESH_AXES
 from ttt_shard_dsl.placement import Placement
-from ttt_shard_dsl.route import Move, State, find_route, link_bytes, mesh_state
 from ttt_shard_dsl.steps import Call, Kind, Step, Target, Topology
 from ttt_shard_dsl.tree import Axis, Dim, Place, Rule, Spec
 

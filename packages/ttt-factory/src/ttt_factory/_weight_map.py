@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ttt_core import WeightError
-from ttt_factory.families import Fused, WeightNames
+from ttt_factory._families import Fused, WeightNames
 from ttt_factory.spec import DecoderLayerSpec
 from ttt_ffn import MoESpec
 from ttt_hw import Array

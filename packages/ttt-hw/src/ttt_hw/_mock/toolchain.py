@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from ttt_core import DeviceError
-from ttt_hw.mock.elf import null_executable
+from ttt_hw._mock.elf import null_executable
 
 COMPILER = "runtime/sfpi/compiler/bin/riscv-tt-elf-g++"  # where ttnn looks for it below the runtime root
 PROGRAM = "runtime/sfpi/null.elf"

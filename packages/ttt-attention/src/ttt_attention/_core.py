@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ttt_attention.capped_requests import rows_of_a_piece
+from ttt_attention._capped_requests import rows_of_a_piece
 from ttt_attention.masks import Masks
 from ttt_core import KVCache, Tensor
 from ttt_hw import Operations

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple, NoReturn
 
-from ttt_shard_dsl.cores import CoreOrder, area_of, check_ranges, cores_of, row_wise
-from ttt_shard_dsl.cut import Grid, cut_all
+from ttt_shard_dsl._cores import CoreOrder, area_of, check_ranges, cores_of, row_wise
+from ttt_shard_dsl._cut import Grid, cut_all
+from ttt_shard_dsl._extents import LOWERED, Extents, Local, fail
 from ttt_shard_dsl.dtypes import TILE
-from ttt_shard_dsl.extents import LOWERED, Extents, Local, fail
 from ttt_shard_dsl.geometry import Geometry
 from ttt_shard_dsl.placement import Sharding, core_order
 from ttt_shard_dsl.tree import CoreRange, Spec

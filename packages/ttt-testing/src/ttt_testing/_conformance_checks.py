@@ -27,9 +27,9 @@ from ttt_core import (
     Weighted,
 )
 from ttt_hw import current_backend, upload
+from ttt_testing._driver import Driver
+from ttt_testing._finding import role_of, sizes_of
 from ttt_testing.compare import first_departure
-from ttt_testing.driver import Driver
-from ttt_testing.finding import role_of, sizes_of
 from ttt_testing.suite import TestSuite
 from ttt_testing.values import shadow
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ttt_hw.mock.descriptor import cluster_descriptor
-from ttt_hw.mock.toolchain import runtime_root
+from ttt_hw._mock.descriptor import cluster_descriptor
+from ttt_hw._mock.toolchain import runtime_root
 from ttt_hw.records import Board
 
 LOGGER_SETTINGS = (

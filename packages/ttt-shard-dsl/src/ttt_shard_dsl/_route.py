@@ -11,9 +11,9 @@ from itertools import count, product
 from math import prod
 from typing import Literal, NamedTuple
 
+from ttt_shard_dsl._extents import MESH_AXES
 from ttt_shard_dsl.dtypes import ELEMENT_BYTES, TILE, TILE_BYTES
 from ttt_shard_dsl.errors import LayoutError
-from ttt_shard_dsl.extents import MESH_AXES
 from ttt_shard_dsl.placement import Placement
 from ttt_shard_dsl.steps import Kind, Topology
 from ttt_shard_dsl.tree import Rule
