@@ -87,6 +87,12 @@ def sweep(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def conformance(session: nox.Session) -> None:
+    """Every variant of every block on six boards, each feature switched off too; `-- --variants moe --boards n150` some."""
+    session.run("python", "-m", "tools.conformance", *session.posargs)
+
+
+@nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """The configurations of models/ whose blocks are tested, and those that are not; `-- --html FILE` writes a page."""
     session.run("python", "-m", "tools.coverage", *session.posargs)

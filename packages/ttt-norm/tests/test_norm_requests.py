@@ -40,14 +40,22 @@ def test_a_spec_out_of_range_is_refused(change: dict[str, Any]) -> None:
         NormSpec(dim=64, **change)
 
 
-@pytest.mark.parametrize("change", [{"kind": NormType.LAYER}, {"weight": False}, {"bias": True}])
+@pytest.mark.parametrize("change", [{"kind": NormType.LAYER}, {"bias": True}])
 def test_what_the_block_cannot_do_it_refuses(change: dict[str, Any]) -> None:
     spec = NormSpec(dim=64, **change)
     with pytest.raises(SpecError) as caught:
         RMSNorm(spec, np.ones(64, np.float32), device=board("n150"))
     assert str(caught.value) == (
-        f"RMSNorm multiplies by its weight and adds no bias, the spec says {spec}. Use a block that computes it."
+        f"RMSNorm keeps the mean and adds no bias, the spec says {spec}. Use a block that computes it."
     )
+
+
+@pytest.mark.parametrize("weight", [True, False])
+def test_a_weight_is_given_where_the_spec_has_one(weight: bool) -> None:
+    spec = NormSpec(dim=64, weight=not weight)
+    said = "one was" if weight else "none was"
+    with pytest.raises(WeightError, match=rf"^the spec says weight={not weight}, and {said} given\. Give it, or"):
+        RMSNorm(spec, np.ones(64, np.float32) if weight else None, device=board("n150"))
 
 
 def test_layer_norm_refuses_what_it_is_not() -> None:

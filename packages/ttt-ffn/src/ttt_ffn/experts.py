@@ -34,7 +34,7 @@ class MoE(TimedByPlans):
     """y = Σ over a row's `active` best experts e of weight_e · down_e(activation(gate_e(x)) ⊙ up_e(x)).
 
     The weights are the softmax of the best experts' scores x · routerᵀ.
-    Shapes: x [1, 1, rows, hidden_dim] → the same, in prefill whole tiles of rows; router [experts, hidden_dim]; of each expert
+    Shapes: x [1, 1, rows, hidden_dim] → the same; router [experts, hidden_dim]; of each expert
     gate, up [intermediate_dim, hidden_dim], down [hidden_dim, intermediate_dim]. All are stored transposed, those of experts
     stacked; the columns of a mesh split each expert's intermediate dim and sum their outputs.
     `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttt_core import SpecError, Tensor
+from ttt_core import SpecError, Tensor, WeightError
 from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
 from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
-from ttt_weights import LazyWeight, Source, as_source
+from ttt_weights import LazyWeight, NoWeight, Source, as_source
 
 __all__ = ["RMSNorm"]
 
@@ -16,25 +16,30 @@ __all__ = ["RMSNorm"]
 class RMSNorm(TimedByPlans):
     """y = x / sqrt(mean(x²) + eps) · (offset + weight), over the last dim.
 
-    Shapes: x [1, 1, rows, dim] → the same; weight [dim].
+    Shapes: x [1, 1, rows, dim] → the same; weight [dim], None where the spec has none.
     `plans` of a larger block; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
-    Errors: SpecError for a bias or another kind, WeightError if the weight's shape is not [dim], PlacementError
-    for overrides that are not legal.
+    Errors: SpecError for a bias or another kind, WeightError if the weight's shape is not [dim], or for one that the spec asks
+    for and that is not given (or the reverse), PlacementError for overrides that are not legal.
     Source: arXiv 1910.07467 eq 4; LlamaRMSNorm and, with offset 1, Gemma2RMSNorm of transformers.
     """
 
     def __init__(
         self,
         spec: NormSpec,
-        weight: Source | Array,
+        weight: Source | Array | None = None,
         *,
         device: Any,
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
     ) -> None:
-        if spec.kind is not NormType.RMS or not spec.weight or spec.bias:
+        if spec.kind is not NormType.RMS or spec.bias:
             raise SpecError(
-                f"RMSNorm multiplies by its weight and adds no bias, the spec says {spec}. Use a block that computes it."
+                f"RMSNorm keeps the mean and adds no bias, the spec says {spec}. Use a block that computes it."
+            )
+        if (weight is not None) != spec.weight:
+            raise WeightError(
+                f"the spec says weight={spec.weight}, and {'none was' if weight is None else 'one was'} given. "
+                "Give it, or change the spec."
             )
         self.spec = spec
         board = board_of(device)
@@ -46,18 +51,20 @@ class RMSNorm(TimedByPlans):
             overrides=hw_config_overrides,
         )
         shape = (1, 1, 1, spec.dim)
-        self.weight = LazyWeight(
-            [as_source(weight, shape=(spec.dim,), name="the norm's weight")],
-            lambda w: (w + spec.offset).reshape(shape),
-            shape=shape,
-            dtype=self._plans.dtypes["weight"],
-            device=device,
-            placement=self._plans.stored["weight"],
-        )
+        self.weight: LazyWeight | NoWeight = NoWeight()
+        if weight is not None:
+            self.weight = LazyWeight(
+                [as_source(weight, shape=(spec.dim,), name="the norm's weight")],
+                lambda w: (w + spec.offset).reshape(shape),
+                shape=shape,
+                dtype=self._plans.dtypes["weight"],
+                device=device,
+                placement=self._plans.stored["weight"],
+            )
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
-        return (self.weight,)
+        return (self.weight,) if isinstance(self.weight, LazyWeight) else ()
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]

@@ -59,7 +59,7 @@ class TestCase:
             raise SpecError(
                 f".against of {self.name} was given a {type(reference).__name__}; give a torch module or a function."
             )
-        self.reference, self.reference_key = _reference(reference), id(reference)
+        self.reference, self.reference_key = as_rows(reference), id(reference)
         self.reference_name = name or str(getattr(reference, "__name__", type(reference).__name__))
         return self
 
@@ -106,7 +106,7 @@ class TestCase:
         return self
 
 
-def _reference(reference: Callable[..., Any]) -> Reference:
+def as_rows(reference: Callable[..., Any]) -> Reference:
     """From one sequence to its rows, through the batch that torch modules take."""
 
     @torch.no_grad()

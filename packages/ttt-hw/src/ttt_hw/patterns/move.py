@@ -132,9 +132,9 @@ class Move(Pattern[MoveRequest]):
             return ttnn.typecast(x, getattr(ttnn, str(request.dtype)), **arguments)
         if request.op == "reshape":
             return ttnn.reshape(x, request.results[request.name].shape)
-        shape = request.source.shape
+        shape = tuple(x.shape)  # a prompt may end within its last tile
         start, stop = request.rows or (0, shape[-2])
-        columns = request.columns or shape[-1]
+        stop, columns = min(stop, shape[-2]), request.columns or shape[-1]
         lead = [0] * (len(shape) - 2)
         if _within_a_tile(request):
             first, last = start // TILE * TILE, min(-(-stop // TILE) * TILE, shape[-2])

@@ -81,8 +81,8 @@ class Reduce(Pattern[ReduceRequest]):
         import ttnn
 
         y = ttnn.experimental.fast_reduce_nc(tensors[0], **self.to_ttnn(request, board))
-        shape = request.results[request.name].shape
+        shape = [1 if dim == request.dim else size for dim, size in enumerate(tensors[0].shape)]
         padded = [*shape[:2], *(-(-size // TILE) * TILE for size in shape[2:])]
-        if padded == list(shape):
+        if padded == shape:
             return y
         return ttnn.reshape(y, ttnn.Shape(shape), ttnn.Shape(padded))  # a view: ttnn counts the padding as values
