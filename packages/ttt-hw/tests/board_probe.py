@@ -9,10 +9,20 @@ import sys
 from typing import Any
 
 from ttt_core import DeviceError, TttError
+from ttt_hw.block_plans import BlockPlans
 from ttt_hw.catalogue import board, board_of
 from ttt_hw.errors import OutOfMemory, translate
 from ttt_hw.mesh import open_mesh
 from ttt_hw.recorder import record_operations
+from ttt_hw.requests import (
+    BinaryRequest,
+    BlockRequest,
+    CollectiveRequest,
+    TensorType,
+    Workload,
+)
+
+WIDE = 16384
 
 if multiprocessing.parent_process() is not None:
     sys.modules["torch"] = None  # ttnn imports it where it is installed, which takes seconds
@@ -189,3 +199,42 @@ def leave() -> None:
 
 def unpicklable() -> Any:
     return lambda: None
+
+
+def semaphores(name: str) -> list[int]:
+    """The largest piece of L1 that is free with its plan's semaphores: at first, beside an input, when all is freed, and after
+    two forwards."""
+    import ttnn
+
+    with open_mesh(name, backend="mock") as mesh:
+        record = board_of(mesh)
+        plans = BlockPlans(_summed, record, typical=[(Workload(mode="decode", users=32, context=128), 1.0)])
+
+        def free() -> int:
+            return int(ttnn.get_memory_view(mesh, ttnn.BufferType.L1).largest_contiguous_bytes_free_per_bank)
+
+        found = [free()]
+        for _ in range(2):
+            x = ttnn.empty([1, 1, 32, WIDE], ttnn.bfloat16, ttnn.TILE_LAYOUT, mesh, ttnn.L1_MEMORY_CONFIG)
+            ops = plans(Workload(mode="decode", users=32, context=128))
+            y = ops["residual"](x, ops["sum_chips"](ops["double"](x, x)))
+            found.append(free())
+            del x, y, ops
+            found.append(free())
+        return found
+
+
+def _summed(work: Workload) -> BlockRequest:
+    shape = (1, 1, work.rows, WIDE)
+
+    def add(name: str, *inputs: str) -> BinaryRequest:
+        return BinaryRequest(name=name, inputs=inputs, op="add", shape=shape)
+
+    summed = CollectiveRequest(name="sum_chips", inputs=("double",), kind="all_reduce", shape=shape, chips=work.chips)
+    return BlockRequest(
+        mode=work.mode,
+        inputs=(("x", TensorType(shape=shape)),),
+        stored=(),
+        ops=(add("double", "x", "x"), summed, add("residual", "x", "sum_chips")),
+        outputs=("residual",),
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ttt_core import DeviceError
+from ttt_hw._semaphores import GAP_BYTES
 from ttt_hw.catalogue import BOARDS, board
 from ttt_hw.errors import OutOfMemory
 from ttt_hw.isolation import ChildTraceback, run_in_process
@@ -136,3 +137,10 @@ def test_a_recorder_counts_what_operations_take(probe: Any) -> None:
     operations, dram = found["refused"]
     assert [(op.name, op.fits, dram) for op in operations] == [("linear", True, 0)]
     assert "Mismatch: width=1024 height=512" in operations[0].error
+
+
+def test_semaphores_of_collectives_lie_below_the_first_tensor_and_split_nothing(probe: Any) -> None:
+    x = 16384 // 32 // 64 * 2048  # bytes on a core: 512 tiles over 64 cores
+    free, beside, after, beside_again, after_again = run_in_process(probe.semaphores, "n300", device="n300")
+    assert free - x - GAP_BYTES - 1024 < after < free - x
+    assert (beside, after) == (beside_again, after_again)  # the next forward makes none

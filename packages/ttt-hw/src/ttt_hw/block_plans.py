@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from ttt_core import Mode, PlacementError
+from ttt_hw._semaphores import Preparation
 from ttt_hw.bound import BoundPlan, Operations
 from ttt_hw.joint import Case, interfaces, lasting, plan_together
 from ttt_hw.layouts import DRAM, L1
@@ -72,6 +73,7 @@ class BlockPlans:
         self._overrides = overrides
         self._plans: dict[Workload, BlockPlan] = {}
         self._bound: dict[tuple[Workload, str], BoundPlan] = {}
+        self._preparations: dict[Workload, Preparation] = {}
         self.hidden: dict[Mode, tuple[str, str]] = dict(hidden or {})
         self._chips = board.mesh[1]
         works = [(replace(work, chips=self._chips), weight) for work, weight in typical]
@@ -115,7 +117,9 @@ class BlockPlans:
         key = self._complete(work), part
         found = self._bound.get(key)
         if found is None:
-            found = self._bound[key] = BoundPlan(self.plan(key[0]), part)
+            plan = self._found(key[0])
+            prepare = self._preparations.setdefault(key[0], Preparation(plan))
+            found = self._bound[key] = BoundPlan(plan, part, prepare=prepare)
         return found
 
     def __call__(self, work: Workload, /, part: str = "") -> Operations:

@@ -125,14 +125,22 @@ class Operations:
 class BoundPlan:
     """A plan's operations by name, or those of one part of it; `start` begins a forward."""
 
-    __slots__ = ("ops",)
+    __slots__ = ("_calls", "ops")
 
-    def __init__(self, plan: BlockPlan, part: str = "") -> None:
+    def __init__(self, plan: BlockPlan, part: str = "", *, prepare: Callable[[Any], None] | None = None) -> None:
+        """`prepare` is called once, with the first tensor of the first forward, before anything runs."""
         prefix = f"{part}." if part else ""
         bound = _bind(plan)
-        self.ops: Mapping[str, BoundOp] = {
-            name.removeprefix(prefix): op for name, op in bound.items() if name.startswith(prefix)
-        }
+        self.ops = {name.removeprefix(prefix): op for name, op in bound.items() if name.startswith(prefix)}
+        self._calls: dict[str, Callable[..., Any]] = dict(self.ops)
+        if prepare is not None:
+            first, op = next(iter(self.ops.items()))
+            self._calls[first] = partial(self._first, first, op, prepare)
+
+    def _first(self, name: str, op: BoundOp, prepare: Callable[[Any], None], moved: Moved, *given: Any) -> Any:
+        self._calls[name] = op
+        prepare(given[0])
+        return op(moved, *given)
 
     def __getitem__(self, name: str) -> BoundOp:
         """Errors: PlacementError with the names that there are."""
@@ -141,7 +149,7 @@ class BoundPlan:
         return self.ops[name]
 
     def start(self) -> Operations:
-        return Operations(self.ops)
+        return Operations(self._calls)
 
 
 def _bind(plan: BlockPlan) -> dict[str, BoundOp]:

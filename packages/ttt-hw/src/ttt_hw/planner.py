@@ -31,8 +31,9 @@ __all__ = ["plan_block"]
 CALLER = "<caller>"  # the part of the block that its inputs belong to
 PATIENCE = (1 << 30, 4, 1, 0)  # operations that a result may wait in L1 for its last reader; less where L1 runs out
 SEMAPHORES = 512  # bytes of L1 on a core that a collective leaves behind, at most
-# Bytes kept free beside collectives: semaphores of other programs lie between tensors, wherever those ended.
-SCATTERED = 128 * 1024
+SCATTERED = (
+    32 * 1024
+)  # bytes kept free beside collectives: semaphores of other workloads lie where the first tensors do
 TEMPORARY = ("<temporary>", "")
 BEAM = 12  # partial plans that are kept, at least
 EFFORT = 96  # partial plans of all operations together: short blocks can afford a wider beam
@@ -197,6 +198,9 @@ class _Search:
         space: Space | None = ()
         for key, (l1, _) in zip(held, sizes, strict=True):
             space = None if space is None else hold(space, key, l1, self.room)
+        collectives = sum(isinstance(op, CollectiveRequest) for op in self.block.ops)
+        if space is not None:  # made before the first operation: ttt_hw._semaphores
+            space = hold(space, ("<semaphores>", ""), SEMAPHORES * collectives, self.room)
         alive = sum(l1 for l1, _ in sizes)
         if space is None:
             raise self._full(
@@ -326,19 +330,13 @@ class _Search:
         return _State(cost, where, stored, alive, dram, space, step, state)
 
     def _with_results(self, space: Space, index: int, op: OpRequest, option: Option) -> Space | None:
-        """L1 while an operation runs: with its results, and what a collective needs beside them."""
+        """L1 while an operation runs: with its results, and what it needs beside them."""
         if not option.time_us and self.last_use[op.inputs[0]] == index:  # a view of what nothing else reads
             ((name, text),) = zip(op.results, option.results, strict=True)
             return hand_over(space, (op.inputs[0], option.reads[0]), (name, text))
-        found: Space | None = space
-        if isinstance(op, CollectiveRequest):  # its first half is there before its result
-            found = hold(space, TEMPORARY, option.result_bytes, self.room)
+        found = hold(space, TEMPORARY, option.pattern.scratch(op, self.board), self.room)
         for name, text in zip(op.results, option.results, strict=True):
             found = None if found is None else hold(found, (name, text), self._size(name, text)[0], self.room)
-        if isinstance(op, CollectiveRequest) and found is not None:  # its semaphores stay
-            key = "<semaphores>", f"{op.kind} {op.shape} {option.pattern}"
-            if all(held.key != key for held in found):
-                found = hold(found, key, SEMAPHORES, self.room)
         return found
 
     def _size(self, name: str, text: str) -> tuple[int, int]:

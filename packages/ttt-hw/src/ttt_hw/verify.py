@@ -13,6 +13,7 @@ from typing import Any
 
 from ttt_core import TttError
 from ttt_hw._accounting import Usage, account
+from ttt_hw._semaphores import make_semaphores
 from ttt_hw.catalogue import board_of
 from ttt_hw.errors import translate
 from ttt_hw.layouts import placed
@@ -122,6 +123,7 @@ def issue_plan(plan: BlockPlan, mesh: Any) -> list[Verdict]:
     try:
         for name, text in (*plan.inputs.items(), *plan.stored.items()):
             alive[name, text].append(empty(text, types[name], board, mesh))
+        make_semaphores(plan, mesh)
         for op in plan.ops:
             if not all(moved(move) for move in op.moves):
                 return verdicts

@@ -58,6 +58,10 @@ class Pattern(ABC, Generic[RequestT]):
         """`circular_buffers` where tensors that are not this operation's take `others` bytes of L1 on a core."""
         return self.circular_buffers(request, board, reads)
 
+    def scratch(self, request: RequestT, board: Board) -> int:
+        """Bytes of L1 on a core of tensors that live between its programs, beside its result."""
+        return 0
+
     @abstractmethod
     def cores(self, request: RequestT, board: Board) -> int:
         """How many cores compute."""

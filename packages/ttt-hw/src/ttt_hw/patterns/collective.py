@@ -102,6 +102,10 @@ class Collective(Pattern[CollectiveRequest]):
             "memory_config": ttnn.L1_MEMORY_CONFIG if self.memory == "l1" else ttnn.DRAM_MEMORY_CONFIG,
         }
 
+    def arguments(self, request: CollectiveRequest, board: Board) -> dict[str, Any]:
+        """All keyword arguments of the call: `to_ttnn`, and the dim that is split or joined."""
+        return self.to_ttnn(request, board) | ({} if self.kind == "all_reduce" else {"dim": request.dim})
+
 
 @dataclass(frozen=True, kw_only=True)
 class AllGather(Collective):
@@ -125,7 +129,7 @@ class AllGather(Collective):
         import ttnn
 
         (x,) = tensors
-        return ttnn.all_gather(x, dim=request.dim, **self.to_ttnn(request, board))
+        return ttnn.all_gather(x, **self.arguments(request, board))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +157,7 @@ class ReduceScatter(Collective):
         import ttnn
 
         (x,) = tensors
-        return ttnn.reduce_scatter(x, dim=request.dim, **self.to_ttnn(request, board))
+        return ttnn.reduce_scatter(x, **self.arguments(request, board))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +176,14 @@ class AllReduce(Collective):
             return 3 * _packet(request.dtype)  # of the broadcast; joining and summing take less
         return max(REDUCE_TILES[self.topology] * tile_bytes(request.dtype), gather_buffers(request.dtype, board))
 
+    def scratch(self, request: CollectiveRequest, board: Board) -> int:
+        """A chip's part of the sum; without one, what every chip sent."""
+        if self.memory == "dram":
+            return 0
+        tiles = _bytes(request) // tile_bytes(request.dtype)
+        parts, pieces = (request.chips, 1) if _composite(request) else (1, request.chips)
+        return pieces * -(-tiles // (parts * prod(board.grid))) * tile_bytes(request.dtype)
+
     def _load(self, request: CollectiveRequest) -> tuple[float, float, int, float]:
         whole, steps = _bytes(request), self._steps(request)
         if not _composite(request):
@@ -187,7 +199,7 @@ class AllReduce(Collective):
         import ttnn
 
         (x,) = tensors
-        return ttnn.all_reduce(x, **self.to_ttnn(request, board))
+        return ttnn.all_reduce(x, **self.arguments(request, board))
 
 
 def _broken_tiles(request: CollectiveRequest) -> Iterator[str]:
