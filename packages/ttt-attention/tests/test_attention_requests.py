@@ -23,6 +23,7 @@ from ttt_attention.requests import PROFILES
 from ttt_core import PlacementError, ShapeError, SpecError, WeightError
 from ttt_hw import board
 from ttt_hw.requests import BlockRequest, MatmulRequest, NormRequest, UnaryRequest, Workload
+from ttt_weights import NoValues
 
 SPEC = AttentionSpec(hidden_dim=512, num_heads=8, num_kv_heads=4, head_dim=96, max_context=2048, rope=RopeSpec())
 DECODE = Workload(mode="decode", users=8, context=1000)
@@ -149,7 +150,7 @@ def test_rotations_out_of_range_are_refused() -> None:
 
 
 def test_what_the_block_cannot_do_it_refuses() -> None:
-    weights: dict[str, Any] = dict.fromkeys("qkvo")
+    weights: dict[str, Any] = dict.fromkeys("qkvo", NoValues("w"))
     with pytest.raises(WeightError, match=r"^the spec's output_bias asks for o_bias, of which 0 were given\."):
         GroupedQueryAttention(replace(SPEC, output_bias=True), **weights, device=board("n150"))
     with pytest.raises(SpecError, match=r"^Rotary has tables of a rotation, the spec says rope=None\."):

@@ -327,7 +327,7 @@ def test_gpt_neox() -> None:
     assert (layer.residual, layer.shared_norm) == ("parallel", False)
     assert layer.attention.rope == RopeSpec(dim=24)
     assert (layer.attention.qkv_bias, layer.attention.output_bias) == (True, True)
-    assert published("gpt-neox-20b", use_parallel_residual=False).layers[0].residual == "sequential"
+    assert published("gpt-neox-20b", use_parallel_residual=False).layers[0].residual == "pre_norm"
     assert published("gpt-neox-20b", rotary_pct=1.0).layers[0].attention.rope == RopeSpec()
     assert not published("gpt-neox-20b", attention_bias=False).layers[0].attention.qkv_bias
 

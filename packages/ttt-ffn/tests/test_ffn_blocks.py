@@ -141,7 +141,7 @@ def test_what_a_block_is_not_it_refuses() -> None:
     with pytest.raises(
         WeightError, match=r"^gate, up and down weights of 0, 4 and 3 experts were given, the spec says 4\."
     ):
-        MoE(MIXTURE, router=none["up"], gate=[], up=[none] * 4, down=[none] * 3, device=device)  # type: ignore[list-item]
+        MoE(MIXTURE, router=random(4, HIDDEN).numpy(), gate=[], up=[none] * 4, down=[none] * 3, device=device)  # type: ignore[list-item]
     assert issubclass(SwiGLU, GatedMLP)
 
 

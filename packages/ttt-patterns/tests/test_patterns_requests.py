@@ -90,7 +90,7 @@ def test_an_operation_without_a_result() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"residual": "serial"}, "LayerSpec(residual='serial'): it must be sequential, parallel or sandwich."),
+        ({"residual": "serial"}, "LayerSpec(residual='serial'): it must be pre_norm, parallel or sandwich."),
         ({"residual": "sandwich"}, "with 0 output norms: sandwich has two, the others none."),
         ({"residual": "sandwich", "ffn_output_norm": 1}, "with 1 output norms: sandwich has two, the others none."),
         ({"attention_output_norm": 1, "ffn_output_norm": 1}, "with 2 output norms: sandwich has two, the others none."),
@@ -109,14 +109,14 @@ def test_a_spec_out_of_range_is_refused(change: dict[str, Any], message: str) ->
 
 @pytest.mark.parametrize(
     ("residual", "norms"),
-    [("sequential", {"attention_output_norm"}), ("sandwich", {"ffn_norm", "ffn_output_norm"}), ("sequential", set())],
+    [("pre_norm", {"attention_output_norm"}), ("sandwich", {"ffn_norm", "ffn_output_norm"}), ("pre_norm", set())],
 )
 def test_norms_and_residual_agree(residual: Any, norms: set[str]) -> None:
     parts: dict[str, Any] = dict.fromkeys(("attention", "ffn", "attention_norm", "ffn_norm"))
     with pytest.raises(SpecError) as caught:
-        DecoderLayer(**parts | dict.fromkeys(norms, "a norm"), residual=residual)
-    outputs = sum("output" in name for name in norms)
+        DecoderLayer(**parts | dict.fromkeys({"attention_norm", *norms}, "a norm"), residual_pattern=residual)
+    outputs, article = sum("output" in name for name in norms), "an" if "ffn_norm" in norms else "no"
     assert str(caught.value) == (
-        f"DecoderLayer(residual={residual!r}) with {outputs} output norms and {'an' if 'ffn_norm' in norms else 'no'} ffn_norm: "
-        "sandwich has two output norms, the others none, and only a parallel layer may do without ffn_norm."
+        f"DecoderLayer(residual_pattern={residual!r}) with {outputs} output norms and {article} ffn_norm: sandwich has two "
+        "output norms, the others none, and only a parallel layer may do without ffn_norm."
     )

@@ -8,6 +8,7 @@ from ttt_attention.cache import (
 from ttt_attention.grouped_query import GroupedQueryAttention as GroupedQueryAttention
 from ttt_attention.heads import padded_head_dim as padded_head_dim
 from ttt_attention.masks import Masks as Masks
+from ttt_attention.multi_head import MultiHeadAttention as MultiHeadAttention
 from ttt_attention.requests import attention_request as attention_request
 from ttt_attention.rotary import Rotary as Rotary, inverse_frequencies as inverse_frequencies
 from ttt_attention.spec import (
@@ -27,6 +28,7 @@ __all__ = [
     "Llama3Scaling",
     "LongRopeScaling",
     "Masks",
+    "MultiHeadAttention",
     "RopeSpec",
     "Rotary",
     "attention_request",

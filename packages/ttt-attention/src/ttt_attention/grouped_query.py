@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ttt_attention._core import CappedCore, Core, FusedCore
 from ttt_attention._head_norm import head_norm_weight
+from ttt_attention._keywords import GROUPED, parts_of_spec
 from ttt_attention.cache import ContiguousKVCache
 from ttt_attention.heads import pack_output, pack_qkv, padded_head_dim, split_heads
 from ttt_attention.masks import Masks
@@ -25,18 +26,19 @@ from ttt_hw import (
     TimedByPlans,
     Workload,
     board_of,
+    chosen_precision,
     default_config,
     given_or_own,
     on_mesh,
     typical,
 )
 from ttt_shard_dsl import TILE
-from ttt_weights import LazyWeight, NoWeight, Source, as_source
+from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, or_left_out
 
 __all__ = ["GroupedQueryAttention"]
 
 
-class GroupedQueryAttention(TimedByPlans):
+class GroupedQueryAttention(TimedByPlans, Loadable):
     """softmax(q·kᵀ/√head_dim + causal mask)·v per head, q and k rotated by position, heads joined by the output weight.
 
     With a soft-cap c scores s become c·tanh(s/c); ttnn's fused attention has none, so it is done step by step.
@@ -44,8 +46,9 @@ class GroupedQueryAttention(TimedByPlans):
     Query head i reads key-value head i // (num_heads / num_kv_heads); equal counts are multi-head attention, one key-value
     head is multi-query attention. The columns of a mesh split the heads and sum their outputs.
     Shapes: q [H·hd, D], k and v [KV·hd, D], o [D, H·hd] as transformers stores them, biases [rows], of the output
-    [D], head norms [hd]; forwards as in ttt_core.Attention. `plans` of a layer; without, its own, with activations interleaved
-    in DRAM in prefill and in L1 in decode.
+    [D], head norms [hd]; forwards as in ttt_core.Attention. Made from a spec or its fields as keywords, see `keywords`; without
+    weights, for `load` to give them. `dtype` and `cache_dtype` instead of those of `hw_mode`. `plans` of a layer; without, its
+    own, with activations interleaved in DRAM in prefill and in L1 in decode.
     Errors: WeightError for a wrong shape or a weight that the spec asks for and that is not given (or the reverse),
     PlacementError for heads that do not split over the mesh, if no config fits the device, or for overrides that are not legal;
     forwards raise SpecError for a page_table.
@@ -53,14 +56,16 @@ class GroupedQueryAttention(TimedByPlans):
     GPTJAttention, GPTNeoXAttention, Gemma2Attention of transformers.
     """
 
+    keywords: ClassVar = GROUPED
+
     def __init__(
         self,
-        spec: AttentionSpec,
+        spec: AttentionSpec | None = None,
         *,
-        q: Source | Array,
-        k: Source | Array,
-        v: Source | Array,
-        o: Source | Array,
+        q: Source | Array | None = None,
+        k: Source | Array | None = None,
+        v: Source | Array | None = None,
+        o: Source | Array | None = None,
         q_bias: Source | Array | None = None,
         k_bias: Source | Array | None = None,
         v_bias: Source | Array | None = None,
@@ -68,22 +73,35 @@ class GroupedQueryAttention(TimedByPlans):
         q_norm: Source | Array | None = None,
         k_norm: Source | Array | None = None,
         device: Any,
-        dtype: DType = "bfloat8_b",
-        cache_dtype: DType = "bfloat8_b",
+        dtype: DType | None = None,
+        cache_dtype: DType | None = None,
+        hw_mode: HardwareMode = "balanced",
         rotary: Rotary | None = None,
         masks: Masks | None = None,
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
+        **fields: Any,
     ) -> None:
-        _agree(spec.output_bias, (o_bias,), "output_bias", "o_bias")
-        self.spec = spec
-        self.cache_dtype: DType = cache_dtype
+        self.spec = spec = self._checked(self.keywords(spec, fields, block=type(self).__name__))
+        weights = {"q": q, "k": k, "v": v, "o": o}
+        more = {
+            "q_bias": q_bias,
+            "k_bias": k_bias,
+            "v_bias": v_bias,
+            "o_bias": o_bias,
+            "q_norm": q_norm,
+            "k_norm": k_norm,
+        }
+        given = or_left_out(type(self).__name__, {**weights, **more}, optional=parts_of_spec(spec))
+        _agree(spec.output_bias, (given["o_bias"],), "output_bias", "o_bias")
+        chosen = {"qkv_weights": dtype, "output_weights": dtype, "kv_cache": cache_dtype}
+        precision = chosen_precision(PROFILES, hw_mode, chosen)
+        self.cache_dtype = precision["kv_cache"]
         self.rotary = rotary or Rotary(spec.rope, head_dim=spec.head_dim, context=spec.max_context, device=device)
         self._device = device
         board = board_of(device)
         chips = self._chips = board.mesh[1]
         local = split_heads(spec, chips)
-        precision: dict[str, DType] = {"qkv_weights": dtype, "output_weights": dtype, "kv_cache": cache_dtype}
         self._core: Core = FusedCore()
         if spec.soft_cap is not None:
             masks = masks or Masks(spec, device=device)
@@ -103,9 +121,9 @@ class GroupedQueryAttention(TimedByPlans):
 
         self.qkv = LazyWeight(
             [
-                as_source(q, shape=(rows, hidden), name="the query weight"),
-                as_source(k, shape=(kv_rows, hidden), name="the key weight"),
-                as_source(v, shape=(kv_rows, hidden), name="the value weight"),
+                as_source(given["q"], shape=(rows, hidden), name="the query weight"),
+                as_source(given["k"], shape=(kv_rows, hidden), name="the key weight"),
+                as_source(given["v"], shape=(kv_rows, hidden), name="the value weight"),
             ],
             lambda *weights: pack_qkv(*weights, spec=spec, chips=chips)[None, None],
             shape=(1, 1, hidden, packed_qkv),
@@ -114,17 +132,17 @@ class GroupedQueryAttention(TimedByPlans):
             placement=on_mesh(stored["qkv_weight"], dim=3),
         )
         self.output = LazyWeight(
-            [as_source(o, shape=(hidden, rows), name="the output weight")],
+            [as_source(given["o"], shape=(hidden, rows), name="the output weight")],
             lambda weight: pack_output(weight, spec)[None, None],
             shape=(1, 1, packed, hidden),
             dtype=dtypes["output_weight"],
             device=device,
             placement=on_mesh(stored["output_weight"], dim=2),
         )
-        self.bias = self._bias(q_bias, k_bias, v_bias, packed_qkv)
-        self.output_bias = self._output_bias(o_bias)
-        self.q_norm = self._norm(q_norm, "q", "the query norm's weight")
-        self.k_norm = self._norm(k_norm, "k", "the key norm's weight")
+        self.bias = self._bias(given["q_bias"], given["k_bias"], given["v_bias"], packed_qkv)
+        self.output_bias = self._output_bias(given["o_bias"])
+        self.q_norm = self._norm(given["q_norm"], "q", "the query norm's weight")
+        self.k_norm = self._norm(given["k_norm"], "k", "the key norm's weight")
 
     @classmethod
     def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
@@ -188,6 +206,10 @@ class GroupedQueryAttention(TimedByPlans):
         y = ops["output_matmul"](joined, self.output.tensor, self.output_bias.tensor)  # [1, 1, B, D]
         summed: Tensor = ops.optional("all_reduce")(y)
         return summed
+
+    def _checked(self, spec: AttentionSpec) -> AttentionSpec:
+        """The spec, if this class computes it. Errors: SpecError."""
+        return spec
 
     def _bias(
         self, q: Source | Array | None, k: Source | Array | None, v: Source | Array | None, width: int

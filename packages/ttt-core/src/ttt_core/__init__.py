@@ -11,6 +11,7 @@ from ttt_core.errors import (
     UnsupportedOnDevice as UnsupportedOnDevice,
     WeightError as WeightError,
 )
+from ttt_core.keywords import SpecKeywords as SpecKeywords
 from ttt_core.on_demand import on_demand as on_demand
 from ttt_core.protocols import (
     Attention as Attention,
@@ -24,6 +25,7 @@ from ttt_core.protocols import (
     LogitRows as LogitRows,
     Mode as Mode,
     Norm as Norm,
+    Template as Template,
     Tensor as Tensor,
     Weight as Weight,
     Weighted as Weighted,
@@ -47,6 +49,8 @@ __all__ = [
     "PlacementError",
     "ShapeError",
     "SpecError",
+    "SpecKeywords",
+    "Template",
     "Tensor",
     "TttError",
     "UnsupportedOnDevice",

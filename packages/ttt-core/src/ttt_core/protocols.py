@@ -21,6 +21,7 @@ __all__ = [
     "LogitRows",
     "Mode",
     "Norm",
+    "Template",
     "Tensor",
     "Weight",
     "Weighted",
@@ -81,6 +82,13 @@ class Weighted(Protocol):
 
     @property
     def weights(self) -> Sequence[Weight]: ...
+
+
+@runtime_checkable
+class Template(Protocol):
+    """Something that a composition can have several of: `another` computes the same, with weights of its own to load."""
+
+    def another(self) -> Any: ...
 
 
 @runtime_checkable

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ttt_core import Tensor, WeightError
+from ttt_core import SpecKeywords, Tensor, WeightError
 from ttt_embedding.requests import PROFILES, head_request, local_vocabulary, pieces_of
 from ttt_embedding.spec import HeadSpec
 from ttt_hw import (
@@ -23,48 +23,55 @@ from ttt_hw import (
     TimedByPlans,
     Workload,
     board_of,
+    chosen_precision,
     default_config,
     given_or_own,
     on_mesh,
     typical,
 )
-from ttt_weights import Float32, LazyWeight, NoWeight, Source, as_source
+from ttt_weights import Float32, LazyWeight, Loadable, NoWeight, Source, as_source, flags_apart, or_left_out
 
 __all__ = ["LMHead"]
 
 
-class LMHead(TimedByPlans):
+class LMHead(TimedByPlans, Loadable):
     """logits = x · weightᵀ + bias, with a soft-cap c then c · tanh(logits / c).
 
     The vocabulary is split over the columns of a mesh and joined again.
 
     Shapes: x [1, 1, rows, hidden_dim] → [1, 1, rows, vocab_size]; weight [vocab_size, hidden_dim], stored transposed,
     bias [vocab_size], None where the spec has none.
+    Made from a spec or its fields as keywords; without weights, for `load` to give them. `dtype` instead of that of `hw_mode`.
     `plans` of the model; without, its own, with x interleaved in DRAM in prefill and in L1 in decode, and logits in DRAM.
     Errors: WeightError for a wrong shape or a bias that the spec asks for and that is not given (or the reverse); PlacementError
     if no config fits the device, or for overrides that are not legal.
     """
 
+    keywords: ClassVar = SpecKeywords(HeadSpec)
+
     def __init__(
         self,
-        spec: HeadSpec,
-        weight: Source | Array,
+        spec: HeadSpec | None = None,
+        weight: Source | Array | None = None,
         *,
-        bias: Source | Array | None = None,
+        bias: Source | Array | bool | None = None,
         device: Any,
-        dtype: DType = "bfloat8_b",
+        dtype: DType | None = None,
+        hw_mode: HardwareMode = "balanced",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
+        **fields: Any,
     ) -> None:
-        if (bias is not None) != spec.bias:
-            raise WeightError(
-                f"the spec says bias={spec.bias}, and {'none was' if bias is None else 'one was'} given. Give it, or change the "
-                "spec."
-            )
+        apart = flags_apart({"weight": weight, "bias": bias}, fields)
+        spec = self.keywords(spec, fields, block=type(self).__name__)
+        given = or_left_out(type(self).__name__, apart, optional={"bias": spec.bias})
+        if (given["bias"] is not None) != spec.bias:
+            found = "none was" if given["bias"] is None else "one was"
+            raise WeightError(f"the spec says bias={spec.bias}, and {found} given. Give it, or change the spec.")
         self.spec = spec
         board = board_of(device)
         chips = board.mesh[1]
-        precision: dict[str, DType] = {"head_weights": dtype}
+        precision = chosen_precision(PROFILES, hw_mode, {"head_weights": dtype})
         (decode, often), _ = typical()
         last = Workload(mode="prefill", tokens=1, context=1)  # of a prompt one token's logits are wanted
         self._plans = given_or_own(
@@ -99,10 +106,12 @@ class LMHead(TimedByPlans):
             )
 
         every, hidden = range(len(pieces)), spec.hidden_dim
-        self._weights = [part(weight, "weight", index, rows=hidden, shape=(spec.vocab_size, hidden)) for index in every]
+        self._weights = [
+            part(given["weight"], "weight", index, rows=hidden, shape=(spec.vocab_size, hidden)) for index in every
+        ]
         self._biases: list[LazyWeight | NoWeight] = [NoWeight() for _ in every]
-        if bias is not None:
-            self._biases = [part(bias, "bias", index, rows=1, shape=(spec.vocab_size,)) for index in every]
+        if given["bias"] is not None:
+            self._biases = [part(given["bias"], "bias", index, rows=1, shape=(spec.vocab_size,)) for index in every]
         self._names = [f"lm_head{suffix}" for suffix in suffixes]
         self._project = self._whole if len(pieces) == 1 else self._in_pieces
 

@@ -59,7 +59,7 @@ class LayerBuilder:
             ffn_norm=norm("ffn_norm", None if spec.shared_norm else spec.ffn_norm),
             attention_output_norm=norm("attention_output_norm", spec.attention_output_norm),
             ffn_output_norm=norm("ffn_output_norm", spec.ffn_output_norm),
-            residual=spec.residual,
+            residual_pattern=spec.residual,
             plans=plans,
         )
 

@@ -53,7 +53,7 @@ class Family:
     `keys` are its names for keys that are elsewhere called as in Llama's config. `window` says how the config speaks of sliding
     windows: not at all, by sliding_window for all layers, by layer_types, or by sliding_window for every other layer.
     `norm` multiplies by its weight (rms), by 1 + weight (rms_plus_one), or is a LayerNorm with bias (layer). `rotated` is the key
-    of the rotated dims, or of their share of a head. `residual` parallel is sequential where use_parallel_residual says no.
+    of the rotated dims, or of their share of a head. `residual` parallel is pre_norm where use_parallel_residual says no.
     """
 
     architecture: str
@@ -75,7 +75,7 @@ class Family:
     soft_caps: bool = False
     """Soft-caps of scores and logits, the scale of scores by query_pre_attn_scalar, embeddings times sqrt(hidden_size)."""
     norm: Literal["rms", "rms_plus_one", "layer"] = "rms"
-    residual: Residual = "sequential"
+    residual: Residual = "pre_norm"
     shared_norm: bool = False
     rope_types: tuple[str, ...] = ("default", "llama3")
     rope_style: Literal["half", "interleaved"] = "half"

@@ -91,7 +91,7 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
         soft_cap=reader.cap("final_logit_softcapping") if family.soft_caps else None,
     )
     parallel = family.residual == "parallel" and (family.shared_norm or reader.flag("use_parallel_residual"))
-    residual = "sequential" if family.residual == "parallel" and not parallel else family.residual
+    residual = "pre_norm" if family.residual == "parallel" and not parallel else family.residual
     reader.finish()
     output_norm = norm if residual == "sandwich" else None
     layers = {

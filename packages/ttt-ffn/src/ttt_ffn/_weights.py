@@ -11,7 +11,13 @@ from ttt_core import WeightError
 from ttt_ffn.spec import FFNSpec
 from ttt_hw import Array, Plans, board_of, on_mesh
 from ttt_shard_dsl import TILE
-from ttt_weights import LazyWeight, NoWeight, Source, as_source
+from ttt_weights import LazyWeight, NoWeight, Source, as_source, or_left_out
+
+
+def given_weights(block: object, spec: FFNSpec, **given: Source | Array | None) -> dict[str, Any]:
+    """A block's weights as they were given, or a place for each that the spec has; see or_left_out."""
+    biases = {role: spec.bias for role in given if role.endswith("_bias")}
+    return or_left_out(type(block).__name__, given, optional=biases)
 
 
 class FFNWeights:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from ttt_core import SpecError, Tensor, WeightError
+from ttt_core import SpecError, SpecKeywords, Tensor, WeightError
 from ttt_ffn import requests
 from ttt_ffn._weights import FFNWeights
 from ttt_ffn.requests import PROFILES, ffn_request
@@ -21,50 +21,63 @@ from ttt_hw import (
     TimedByPlans,
     Workload,
     board_of,
+    chosen_precision,
     default_config,
     given_or_own,
     typical,
 )
-from ttt_weights import LazyWeight, Source, as_source
+from ttt_weights import LazyWeight, LeftOut, Loadable, Source, as_source, or_left_out
 
 __all__ = ["MoE"]
 
 
-class MoE(TimedByPlans):
+class MoE(TimedByPlans, Loadable):
     """y = Σ over a row's `active` best experts e of weight_e · down_e(activation(gate_e(x)) ⊙ up_e(x)).
 
     The weights are the softmax of the best experts' scores x · routerᵀ.
     Shapes: x [1, 1, rows, hidden_dim] → the same; router [experts, hidden_dim]; of each expert
     gate, up [intermediate_dim, hidden_dim], down [hidden_dim, intermediate_dim]. All are stored transposed, those of experts
     stacked; the columns of a mesh split each expert's intermediate dim and sum their outputs.
+    Made from a spec or its fields as keywords; without weights, for `load` to give them. `dtype` instead of those of `hw_mode`.
     `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
     Errors: SpecError for a spec without experts, WeightError for a wrong shape or number of experts, PlacementError if no config
     fits, or for overrides that are not legal; those of ffn_request.
     Source: arXiv 2401.04088 section 2.1; MixtralSparseMoeBlock of transformers.
     """
 
+    keywords: ClassVar = SpecKeywords[FFNSpec | MoESpec](MoESpec, inline="ffn")
+
     def __init__(
         self,
-        spec: FFNSpec | MoESpec,
+        spec: FFNSpec | MoESpec | None = None,
         *,
-        router: Source | Array,
-        gate: Sequence[Source | Array],
-        up: Sequence[Source | Array],
-        down: Sequence[Source | Array],
+        router: Source | Array | None = None,
+        gate: Sequence[Source | Array] | None = None,
+        up: Sequence[Source | Array] | None = None,
+        down: Sequence[Source | Array] | None = None,
         device: Any,
-        dtype: DType = "bfloat8_b",
+        dtype: DType | None = None,
+        hw_mode: HardwareMode = "balanced",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
+        **fields: Any,
     ) -> None:
+        spec = self.keywords(spec, fields, block=type(self).__name__)
         if not isinstance(spec, MoESpec):
             raise SpecError(f"MoE chooses among experts, the spec says {spec}. Use a block that computes it.")
+        given = or_left_out(type(self).__name__, {"router": router, "gate": gate, "up": up, "down": down})
+        gate, up, down = (
+            place.each(spec.experts) if isinstance(place := given[role], LeftOut) else place
+            for role in ("gate", "up", "down")
+        )
         if any(len(weights) != spec.experts for weights in (gate, up, down)):
             raise WeightError(
                 f"gate, up and down weights of {len(gate)}, {len(up)} and {len(down)} experts were given, the spec says "
                 f"{spec.experts}. Give those of each expert."
             )
         self.spec = spec
-        precision: dict[str, DType] = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
+        chosen = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
+        precision = chosen_precision(PROFILES, hw_mode, chosen)
         self._plans = given_or_own(
             plans,
             lambda work: ffn_request(spec, work, precision),
@@ -74,7 +87,7 @@ class MoE(TimedByPlans):
         )
         shape = (1, 1, spec.hidden_dim, spec.experts)
         self.router = LazyWeight(
-            [as_source(router, shape=(spec.experts, spec.hidden_dim), name="the router weight")],
+            [as_source(given["router"], shape=(spec.experts, spec.hidden_dim), name="the router weight")],
             lambda w: w.T.reshape(shape),
             shape=shape,
             dtype=self._plans.dtypes["router_weight"],

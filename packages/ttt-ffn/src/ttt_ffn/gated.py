@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ttt_core import SpecError, Tensor
-from ttt_ffn._weights import FFNWeights
+from ttt_core import SpecError, SpecKeywords, Tensor
+from ttt_ffn._weights import FFNWeights, given_weights
 from ttt_ffn.requests import PROFILES, ffn_request
 from ttt_ffn.spec import ActivationType, FFNSpec, MoESpec
 from ttt_hw import (
@@ -18,48 +18,51 @@ from ttt_hw import (
     TimedByPlans,
     Workload,
     board_of,
+    chosen_precision,
     default_config,
     given_or_own,
     typical,
 )
-from ttt_weights import LazyWeight, Source
+from ttt_weights import LazyWeight, Loadable, Source
 
 __all__ = ["GatedMLP", "GeGLU", "SwiGLU"]
 
 
-class GatedMLP(TimedByPlans):
+class GatedMLP(TimedByPlans, Loadable):
     """y = (activation(x · gateᵀ + gate_bias) ⊙ (x · upᵀ + up_bias)) · downᵀ + down_bias.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; gate, up [intermediate_dim, hidden_dim], down [hidden_dim,
     intermediate_dim], all stored transposed; biases are as long as their weights have rows, None where the spec has none. The
     columns of a mesh split the intermediate dim and sum their outputs.
+    Made from a spec or its fields as keywords; without weights, for `load` to give them. `dtype` instead of those of `hw_mode`.
     `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
     Errors: SpecError for no gate or experts, WeightError for a wrong shape or a bias that the spec asks for and that is not
     given (or the reverse), PlacementError if no config fits, or for overrides that are not legal.
     Source: arXiv 2002.05202 eq 5; LlamaMLP, Gemma2MLP of transformers.
     """
 
+    keywords: ClassVar = SpecKeywords[FFNSpec | MoESpec](FFNSpec)
+
     def __init__(
         self,
-        spec: FFNSpec | MoESpec,
+        spec: FFNSpec | MoESpec | None = None,
         *,
-        gate: Source | Array,
-        up: Source | Array,
-        down: Source | Array,
+        gate: Source | Array | None = None,
+        up: Source | Array | None = None,
+        down: Source | Array | None = None,
         gate_bias: Source | Array | None = None,
         up_bias: Source | Array | None = None,
         down_bias: Source | Array | None = None,
         device: Any,
-        dtype: DType = "bfloat8_b",
+        dtype: DType | None = None,
+        hw_mode: HardwareMode = "balanced",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
+        **fields: Any,
     ) -> None:
-        if isinstance(spec, MoESpec) or not spec.gated:
-            raise SpecError(
-                f"{type(self).__name__} is one gated feed-forward block, the spec says {spec}. Use a block that computes it."
-            )
-        self.spec = spec
-        precision: dict[str, DType] = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
+        self.spec = spec = self._checked(self.keywords(spec, fields, block=type(self).__name__))
+        chosen = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
+        precision = chosen_precision(PROFILES, hw_mode, chosen)
         self._plans = given_or_own(
             plans,
             lambda work: ffn_request(spec, work, precision),
@@ -67,11 +70,23 @@ class GatedMLP(TimedByPlans):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        given = given_weights(
+            self, spec, gate=gate, up=up, down=down, gate_bias=gate_bias, up_bias=up_bias, down_bias=down_bias
+        )
         stored = FFNWeights(spec, device, self._plans)
-        self.gate, self.up, self.down = stored.wide("gate", gate), stored.wide("up", up), stored.down(down)
-        self.gate_bias = stored.wide_bias("gate", gate_bias)
-        self.up_bias = stored.wide_bias("up", up_bias)
-        self.down_bias = stored.down_bias(down_bias)
+        self.gate, self.up = stored.wide("gate", given["gate"]), stored.wide("up", given["up"])
+        self.down = stored.down(given["down"])
+        self.gate_bias = stored.wide_bias("gate", given["gate_bias"])
+        self.up_bias = stored.wide_bias("up", given["up_bias"])
+        self.down_bias = stored.down_bias(given["down_bias"])
+
+    def _checked(self, spec: FFNSpec | MoESpec) -> FFNSpec:
+        """The spec, if this class computes it. Errors: SpecError."""
+        if isinstance(spec, MoESpec) or not spec.gated:
+            raise SpecError(
+                f"{type(self).__name__} is one gated feed-forward block, the spec says {spec}. Use a block that computes it."
+            )
+        return spec
 
     @classmethod
     def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
@@ -107,7 +122,7 @@ class SwiGLU(GatedMLP):
     Source: arXiv 2002.05202 eq 6 (SwiGLU with beta 1); LlamaMLP of transformers.
     """
 
-    def __init__(self, spec: FFNSpec | MoESpec, **arguments: Any) -> None:
+    def _checked(self, spec: FFNSpec | MoESpec) -> FFNSpec:
         if isinstance(spec, MoESpec) or not spec.gated or spec.bias:
             raise SpecError(
                 f"SwiGLU is one gated feed-forward block without biases, the spec says {spec}. Use a block that computes it."
@@ -116,7 +131,7 @@ class SwiGLU(GatedMLP):
             raise SpecError(
                 f"SwiGLU gates with silu, the spec says {spec.activation.value}. Use the block of that activation."
             )
-        super().__init__(spec, **arguments)
+        return spec
 
 
 class GeGLU(GatedMLP):
@@ -126,7 +141,9 @@ class GeGLU(GatedMLP):
     Source: arXiv 2002.05202 eq 5; Gemma2MLP of transformers.
     """
 
-    def __init__(self, spec: FFNSpec | MoESpec, **arguments: Any) -> None:
+    keywords: ClassVar = SpecKeywords[FFNSpec | MoESpec](FFNSpec, {"activation": ActivationType.GELU})
+
+    def _checked(self, spec: FFNSpec | MoESpec) -> FFNSpec:
         if isinstance(spec, FFNSpec) and spec.activation is ActivationType.SILU:
             raise SpecError("GeGLU gates with gelu or gelu_tanh, the spec says silu. Use the block of that activation.")
-        super().__init__(spec, **arguments)
+        return super()._checked(spec)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ttt_core import SpecError, Tensor
-from ttt_ffn._weights import FFNWeights
+from ttt_core import SpecError, SpecKeywords, Tensor
+from ttt_ffn._weights import FFNWeights, given_weights
 from ttt_ffn.requests import PROFILES, ffn_request
-from ttt_ffn.spec import FFNSpec, MoESpec
+from ttt_ffn.spec import ActivationType, FFNSpec, MoESpec
 from ttt_hw import (
     Array,
     DType,
@@ -18,46 +18,54 @@ from ttt_hw import (
     TimedByPlans,
     Workload,
     board_of,
+    chosen_precision,
     default_config,
     given_or_own,
     typical,
 )
-from ttt_weights import LazyWeight, Source
+from ttt_weights import LazyWeight, Loadable, Source
 
 __all__ = ["MLP"]
 
 
-class MLP(TimedByPlans):
+class MLP(TimedByPlans, Loadable):
     """y = activation(x · upᵀ + up_bias) · downᵀ + down_bias.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; up [intermediate_dim, hidden_dim], down [hidden_dim, intermediate_dim], stored
     transposed; up_bias [intermediate_dim], down_bias [hidden_dim], None where the spec has none. The columns of a mesh split the
     intermediate dim and sum their outputs.
+    Made from a spec or its fields as keywords; without weights, for `load` to give them. `dtype` instead of those of `hw_mode`.
     `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
     Errors: SpecError for a gate or experts, WeightError for a wrong shape or a bias that the spec asks for and that is not given
     (or the reverse), PlacementError if no config fits, or for overrides that are not legal.
     Source: arXiv 1706.03762 eq 2; GPTJMLP, GPTNeoXMLP of transformers.
     """
 
+    keywords: ClassVar = SpecKeywords[FFNSpec | MoESpec](FFNSpec, {"gated": False, "activation": ActivationType.GELU})
+
     def __init__(
         self,
-        spec: FFNSpec | MoESpec,
+        spec: FFNSpec | MoESpec | None = None,
         *,
-        up: Source | Array,
-        down: Source | Array,
+        up: Source | Array | None = None,
+        down: Source | Array | None = None,
         up_bias: Source | Array | None = None,
         down_bias: Source | Array | None = None,
         device: Any,
-        dtype: DType = "bfloat8_b",
+        dtype: DType | None = None,
+        hw_mode: HardwareMode = "balanced",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
+        **fields: Any,
     ) -> None:
+        spec = self.keywords(spec, fields, block=type(self).__name__)
         if isinstance(spec, MoESpec) or spec.gated:
             raise SpecError(
                 f"MLP is one feed-forward block without a gate, the spec says {spec}. Use a block that computes it."
             )
         self.spec = spec
-        precision: dict[str, DType] = dict.fromkeys(("up_weights", "down_weights"), dtype)
+        chosen = dict.fromkeys(("up_weights", "down_weights"), dtype)
+        precision = chosen_precision(PROFILES, hw_mode, chosen)
         self._plans = given_or_own(
             plans,
             lambda work: ffn_request(spec, work, precision),
@@ -65,9 +73,10 @@ class MLP(TimedByPlans):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        given = given_weights(self, spec, up=up, down=down, up_bias=up_bias, down_bias=down_bias)
         stored = FFNWeights(spec, device, self._plans)
-        self.up, self.down = stored.wide("up", up), stored.down(down)
-        self.up_bias, self.down_bias = stored.wide_bias("up", up_bias), stored.down_bias(down_bias)
+        self.up, self.down = stored.wide("up", given["up"]), stored.down(given["down"])
+        self.up_bias, self.down_bias = stored.wide_bias("up", given["up_bias"]), stored.down_bias(given["down_bias"])
 
     @classmethod
     def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:

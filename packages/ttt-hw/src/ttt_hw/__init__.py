@@ -22,6 +22,7 @@ from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
 from ttt_hw.config import (
     HardwareMode as HardwareMode,
     ModuleHardwareConfig as ModuleHardwareConfig,
+    chosen_precision as chosen_precision,
     default_config as default_config,
 )
 from ttt_hw.errors import OutOfMemory as OutOfMemory, translate as translate
@@ -129,6 +130,7 @@ from ttt_hw.transfer import (
     dtype_of as dtype_of,
     forget_source as forget_source,
     observe as observe,
+    observed as observed,
     parts_of as parts_of,
     remember_source as remember_source,
     short_name as short_name,
@@ -237,6 +239,7 @@ __all__ = [
     "board_as",
     "board_of",
     "candidates_of",
+    "chosen_precision",
     "current_backend",
     "default_config",
     "download",
@@ -251,6 +254,7 @@ __all__ = [
     "lasting",
     "legal_options",
     "observe",
+    "observed",
     "on_mesh",
     "open_mesh",
     "parts_of",

@@ -11,7 +11,7 @@ from ttt_hw.catalogue import board
 from ttt_hw.overrides import Overrides
 from ttt_hw.transfer import DType
 
-__all__ = ["HardwareMode", "ModuleHardwareConfig", "default_config"]
+__all__ = ["HardwareMode", "ModuleHardwareConfig", "chosen_precision", "default_config"]
 
 HardwareMode = Literal["performance", "accuracy", "balanced"]
 """What the precision of a block's weights and arithmetic is chosen for."""
@@ -35,6 +35,20 @@ def default_config(
 
     Errors: DeviceError for an unknown board, PlacementError for an unknown mode.
     """
+    return ModuleHardwareConfig(device=board(device_type).name, mode=mode, precision=dict(_profile(profiles, mode)))
+
+
+def chosen_precision(
+    profiles: Mapping[str, Mapping[str, DType]], mode: HardwareMode, chosen: Mapping[str, DType | None]
+) -> dict[str, DType]:
+    """A hardware mode's dtypes by role, with those that were chosen in their place.
+
+    Errors: PlacementError for an unknown mode.
+    """
+    return {**_profile(profiles, mode), **{role: dtype for role, dtype in chosen.items() if dtype is not None}}
+
+
+def _profile(profiles: Mapping[str, Mapping[str, DType]], mode: HardwareMode) -> Mapping[str, DType]:
     if mode not in profiles:
         raise PlacementError(f"hardware mode {mode!r} is not known; known are {', '.join(get_args(HardwareMode))}.")
-    return ModuleHardwareConfig(device=board(device_type).name, mode=mode, precision=dict(profiles[mode]))
+    return profiles[mode]

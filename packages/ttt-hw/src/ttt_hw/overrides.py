@@ -3,7 +3,8 @@
 `{"qkv_matmul": {"inner": 4}}` holds in both modes, `{"decode.qkv_matmul": {...}}` in one. An operation is called by its own
 name or by its name in the whole layer (`attention.qkv_matmul`); one that is done in pieces (`scores.0`, `scores.1`) by the
 name of the whole for all of them, or by that of a piece. A field is one of the pattern (`pattern` chooses it by name), or
-what the operation computes with: `weight_dtype`, `output_dtype`, `fidelity`, `fp32_accumulate`.
+what the operation computes with: `weight_dtype`, `output_dtype` (also `dtype`, as ttnn calls it), `fidelity`,
+`fp32_accumulate`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ MODES = ("prefill", "decode")
 _READ_AS = {0: ("input_dtype", "a_dtype"), 1: ("b_dtype",)}
 """The fields that say as what an operation reads its inputs, by position."""
 PRECISION = ("weight_dtype", "output_dtype", "fidelity", "fp32_accumulate")
+_AS_PRECISION = {"dtype": "output_dtype"}
+"""What ttnn calls the dtype of a result."""
 _NEAREST = 64  # how far a legal number is looked for
 _SHOWN = 4  # legal values of a field that is no number
 _TTNN_NAMES = {
@@ -105,7 +108,9 @@ def for_mode(overrides: Overrides, block: BlockRequest) -> dict[str, dict[str, A
                 f"{', '.join(known)}.{hint}"
             )
         for match in matches:
-            found.setdefault(match, {}).update(values)
+            found.setdefault(match, {}).update(
+                {_AS_PRECISION.get(field, field): each for field, each in values.items()}
+            )
     return found
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "dtype_of",
     "forget_source",
     "observe",
+    "observed",
     "parts_of",
     "remember_source",
     "short_name",
@@ -79,6 +80,11 @@ def observe(observer: TransferObserver) -> Iterator[None]:
         yield
     finally:
         _observers.remove(observer)
+
+
+def observed() -> bool:
+    """Whether somebody follows the values: a shadow of a device that computes none."""
+    return bool(_observers)
 
 
 def upload(

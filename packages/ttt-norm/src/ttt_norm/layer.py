@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ttt_core import SpecError, Tensor, WeightError
+from ttt_core import SpecError, SpecKeywords, Tensor, WeightError
 from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
 from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
-from ttt_weights import LazyWeight, Source, as_source
+from ttt_weights import LazyWeight, Loadable, Source, as_source, flags_apart, or_left_out
 
 __all__ = ["LayerNorm"]
 
 
-class LayerNorm(TimedByPlans):
+class LayerNorm(TimedByPlans, Loadable):
     """y = (x − mean(x)) / sqrt(var(x) + eps) · (offset + weight) + bias, over the last dim.
 
     Shapes: x [1, 1, rows, dim] → the same; weight and bias [dim], each None where the spec has none.
+    Made from a spec or its fields as keywords, then with a bias unless told; without weight and bias, for `load` to give them.
     `plans` of a larger block; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
     Errors: SpecError for another kind, WeightError for a wrong shape or a weight that the spec asks for and that is not given
     (or the reverse), PlacementError for overrides that are not legal.
     Source: arXiv 1607.06450 eq 4; torch.nn.LayerNorm.
     """
 
+    keywords: ClassVar = SpecKeywords(NormSpec, {"kind": NormType.LAYER, "bias": True})
+
     def __init__(
         self,
-        spec: NormSpec,
-        weight: Source | Array | None = None,
-        bias: Source | Array | None = None,
+        spec: NormSpec | None = None,
+        weight: Source | Array | bool | None = None,
+        bias: Source | Array | bool | None = None,
         *,
         device: Any,
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
+        **fields: Any,
     ) -> None:
+        given = flags_apart({"weight": weight, "bias": bias}, fields)
+        spec = self.keywords(spec, fields, block=type(self).__name__)
         if spec.kind is not NormType.LAYER:
             raise SpecError(f"LayerNorm subtracts the mean, the spec says {spec}. Use the block of that kind.")
         self.spec = spec
@@ -44,11 +50,17 @@ class LayerNorm(TimedByPlans):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        wanted = {"weight": spec.weight, "bias": spec.bias}
+        given = or_left_out(type(self).__name__, given, optional=wanted)
         parts = (
-            self._vector("weight", weight, wanted=spec.weight, offset=spec.offset),
-            self._vector("bias", bias, wanted=spec.bias, offset=0),
+            self._vector("weight", given["weight"], wanted=spec.weight, offset=spec.offset),
+            self._vector("bias", given["bias"], wanted=spec.bias, offset=0),
         )
-        self.weights = tuple(part for part in parts if part is not None)
+        self._vectors = tuple(part for part in parts if part is not None)
+
+    @property
+    def weights(self) -> tuple[LazyWeight, ...]:
+        return self._vectors
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
@@ -59,7 +71,7 @@ class LayerNorm(TimedByPlans):
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)
-        y: Tensor = ops["norm"](x, *(weight.tensor for weight in self.weights))
+        y: Tensor = ops["norm"](x, *(vector.tensor for vector in self._vectors))
         return y
 
     def _vector(self, role: str, values: Source | Array | None, *, wanted: bool, offset: int) -> LazyWeight | None:

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ttt_core import SpecError, Tensor, WeightError
+from ttt_core import SpecError, SpecKeywords, Tensor, WeightError
 from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
 from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
-from ttt_weights import LazyWeight, NoWeight, Source, as_source
+from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, flags_apart, or_left_out
 
 __all__ = ["RMSNorm"]
 
 
-class RMSNorm(TimedByPlans):
+class RMSNorm(TimedByPlans, Loadable):
     """y = x / sqrt(mean(x²) + eps) · (offset + weight), over the last dim.
 
     Shapes: x [1, 1, rows, dim] → the same; weight [dim], None where the spec has none.
+    Made from a spec or its fields as keywords; without a weight, for `load` to give it.
     `plans` of a larger block; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
     Errors: SpecError for a bias or another kind, WeightError if the weight's shape is not [dim], or for one that the spec asks
     for and that is not given (or the reverse), PlacementError for overrides that are not legal.
     Source: arXiv 1910.07467 eq 4; LlamaRMSNorm and, with offset 1, Gemma2RMSNorm of transformers.
     """
 
+    keywords: ClassVar = SpecKeywords(NormSpec)
+
     def __init__(
         self,
-        spec: NormSpec,
-        weight: Source | Array | None = None,
+        spec: NormSpec | None = None,
+        weight: Source | Array | bool | None = None,
         *,
         device: Any,
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
+        **fields: Any,
     ) -> None:
+        given = flags_apart({"weight": weight}, fields)
+        spec = self.keywords(spec, fields, block=type(self).__name__)
         if spec.kind is not NormType.RMS or spec.bias:
             raise SpecError(
                 f"RMSNorm keeps the mean and adds no bias, the spec says {spec}. Use a block that computes it."
             )
-        if (weight is not None) != spec.weight:
+        scale = or_left_out(type(self).__name__, given, optional={"weight": spec.weight})["weight"]
+        if (scale is not None) != spec.weight:
             raise WeightError(
-                f"the spec says weight={spec.weight}, and {'none was' if weight is None else 'one was'} given. "
+                f"the spec says weight={spec.weight}, and {'none was' if scale is None else 'one was'} given. "
                 "Give it, or change the spec."
             )
         self.spec = spec
@@ -52,9 +59,9 @@ class RMSNorm(TimedByPlans):
         )
         shape = (1, 1, 1, spec.dim)
         self.weight: LazyWeight | NoWeight = NoWeight()
-        if weight is not None:
+        if scale is not None:
             self.weight = LazyWeight(
-                [as_source(weight, shape=(spec.dim,), name="the norm's weight")],
+                [as_source(scale, shape=(spec.dim,), name="the norm's weight")],
                 lambda w: (w + spec.offset).reshape(shape),
                 shape=shape,
                 dtype=self._plans.dtypes["weight"],

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
 from ttt_hw import Plans, TimedByPlans, Workload
+from ttt_patterns._compose import from_template, load_parts, made
 from ttt_patterns._parts import weights_of
 from ttt_patterns._plain import PlainSums
 from ttt_patterns._residual import Junction, Unchanged, parallel, parallel_with_one_norm, sequential
@@ -15,12 +19,15 @@ __all__ = ["DecoderLayer"]
 class DecoderLayer(TimedByPlans):
     """Attention and a feed-forward branch, each normalised before and added to what comes in.
 
-    sequential: h = x + attention(attention_norm(x)), y = h + ffn(ffn_norm(h)). parallel: h the same, y = h + ffn(ffn_norm(x)), or
-    without `ffn_norm` h + ffn(attention_norm(x)). sandwich: as sequential, with each branch's result normalised by
+    pre_norm: h = x + attention(attention_norm(x)), y = h + ffn(ffn_norm(h)). parallel: h the same, y = h + ffn(ffn_norm(x)), or
+    without `ffn_norm` h + ffn(attention_norm(x)). sandwich: as pre_norm, with each branch's result normalised by
     `attention_output_norm` and `ffn_output_norm` before it is added.
-    Built from anything that keeps the Protocols; shapes as in ttt_core.Layer. With `plans` of the whole layer its parts must
-    have been built from parts of them; without, sums are interleaved, in DRAM in prefill and in L1 in decode.
-    Errors: SpecError for norms that the residual has no use for or lacks.
+    Built from anything that keeps the Protocols; shapes as in ttt_core.Layer. `norm` is a template (ttt_core.Template) of all
+    the norms that the layer has and that are not given: each is another like it. A part may be one that is yet to be made for
+    `device`: something with `materialize(device)`. With `plans` of the whole layer its parts must have been built from parts of
+    them; without, sums are interleaved, in DRAM in prefill and in L1 in decode.
+    Errors: SpecError for norms that the residual has no use for or lacks, a norm that is no template, a part yet to be made
+    without a device.
     Source: arXiv 2002.04745 figure 1b, LlamaDecoderLayer; GPTNeoXLayer, GPTJBlock; Gemma2DecoderLayer of transformers.
     """
 
@@ -29,42 +36,62 @@ class DecoderLayer(TimedByPlans):
         *,
         attention: Attention,
         ffn: FeedForward,
-        attention_norm: Norm,
-        ffn_norm: Norm | None,
+        norm: Norm | None = None,
+        attention_norm: Norm | None = None,
+        ffn_norm: Norm | None = None,
         attention_output_norm: Norm | None = None,
         ffn_output_norm: Norm | None = None,
-        residual: Residual = "sequential",
+        residual_pattern: Residual = "pre_norm",
+        device: Any = None,
         plans: Plans | None = None,
     ) -> None:
+        template, sandwich = made(norm, device), residual_pattern == "sandwich"
+        attention, ffn = made(attention, device), made(ffn, device)
+        first = from_template(template, made(attention_norm, device))
+        ffn_norm = from_template(template, made(ffn_norm, device))
+        attention_output_norm = from_template(template if sandwich else None, made(attention_output_norm, device))
+        ffn_output_norm = from_template(template if sandwich else None, made(ffn_output_norm, device))
+        if first is None:
+            raise SpecError("DecoderLayer was given neither norm= nor attention_norm=. Give one of them.")
         output_norms = [attention_output_norm is not None, ffn_output_norm is not None]
-        if output_norms != [residual == "sandwich"] * 2 or (ffn_norm is None and residual != "parallel"):
+        needless = ffn_norm is None and residual_pattern != "parallel"
+        if output_norms != [sandwich] * 2 or needless:
             raise SpecError(
-                f"DecoderLayer(residual={residual!r}) with {sum(output_norms)} output norms and "
+                f"DecoderLayer(residual_pattern={residual_pattern!r}) with {sum(output_norms)} output norms and "
                 f"{'no' if ffn_norm is None else 'an'} ffn_norm: sandwich has two output norms, the others none, and only a "
                 "parallel layer may do without ffn_norm."
             )
         self.attention = attention
         self.ffn = ffn
-        self.attention_norm = attention_norm
+        self.attention_norm = first
         self.ffn_norm = ffn_norm or Unchanged()
         self.attention_output_norm = attention_output_norm or Unchanged()
         self.ffn_output_norm = ffn_output_norm or Unchanged()
         joined = parallel if ffn_norm is not None else parallel_with_one_norm
-        self._junction: Junction = joined if residual == "parallel" else sequential
+        self._junction: Junction = joined if residual_pattern == "parallel" else sequential
         parts = {
-            "attention_norm": attention_norm,
+            "attention_norm": first,
             "attention": attention,
             "attention_output_norm": attention_output_norm,
             "ffn_norm": ffn_norm,
             "ffn": ffn,
             "ffn_output_norm": ffn_output_norm,
         }
-        self._plans: Plans = plans or PlainSums(**{name: part for name, part in parts.items() if part is not None})
+        self._parts = {name: part for name, part in parts.items() if part is not None}
+        self._plans: Plans = plans or PlainSums(**self._parts)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
         norms = (self.attention_norm, self.ffn_norm, self.attention_output_norm, self.ffn_output_norm)
         return weights_of(self.attention, self.ffn, *norms)
+
+    def load(self, weights: Mapping[str, Any], /) -> DecoderLayer:
+        """Give its parts the weights that were left out, by names as `attention.q`; the layer itself.
+
+        Errors: WeightError for a name that no part has, a weight that is missing or of the wrong shape.
+        """
+        load_parts(self._parts, weights)
+        return self
 
     def allocate_cache(self, *, users: int, context: int) -> KVCache:
         """The attention's cache. Raises SpecError for an attention that keeps none."""

@@ -10,7 +10,7 @@ __all__ = ["layer_request"]
 
 def layer_request(
     *,
-    residual: Residual = "sequential",
+    residual: Residual = "pre_norm",
     attention: BlockRequest,
     ffn: BlockRequest,
     attention_norm: BlockRequest,

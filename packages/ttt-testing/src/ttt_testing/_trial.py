@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
-from ttt_core import GoldenError, Mode
+from ttt_core import GoldenError, Mode, WeightError
 from ttt_hw import current_backend, download
 from ttt_testing._driver import Driver, Read
 from ttt_testing._finding import attributes, parts, weights_of
@@ -185,6 +186,13 @@ class Trial:
 
     def _without_values(self, values: Values) -> str | None:
         for weight in weights_of(self.driver.module):
-            if weight.tensor is not None and not values.knows(weight.tensor):
+            if not _has_values(weight, values):
                 return str(getattr(weight, "name", "a weight"))
         return None
+
+
+def _has_values(weight: Any, values: Values) -> bool:
+    try:
+        return weight.tensor is None or values.knows(weight.tensor)
+    except WeightError:  # it was left out, and the shadow is where values are wanted
+        return False

@@ -19,7 +19,7 @@ import torch
 import ttnn
 from numpy.typing import NDArray
 
-from ttt_core import GoldenError
+from ttt_core import GoldenError, WeightError
 from ttt_hw import observe, remember_source, source_of, translate
 from ttt_testing._collectives import COLLECTIVES, run_collective
 from ttt_testing._goldens import CACHE_WRITES, Golden, attach_missing, golden_of, math_of, written_tensors
@@ -85,7 +85,7 @@ class Values:
         """Whether the tensor has a value: its history was seen, and something has been written to it."""
         try:
             value = self._value(tensor, reader="values.knows")[0]
-        except GoldenError:
+        except (GoldenError, WeightError):
             return False
         return not bool(value.flatten()[:1].isnan().any())
 

@@ -7,8 +7,16 @@ from ttt_weights.lazy import (
     LazyWeight as LazyWeight,
     NoValues as NoValues,
     NoWeight as NoWeight,
+    Shapeless as Shapeless,
     Source as Source,
     as_source as as_source,
+)
+from ttt_weights.left_out import (
+    LeftOut as LeftOut,
+    Loadable as Loadable,
+    RandomWeights as RandomWeights,
+    flags_apart as flags_apart,
+    or_left_out as or_left_out,
 )
 
 __all__ = [
@@ -16,9 +24,15 @@ __all__ = [
     "Checkpoint",
     "Float32",
     "LazyWeight",
+    "LeftOut",
+    "Loadable",
     "NoValues",
     "NoWeight",
+    "RandomWeights",
+    "Shapeless",
     "Source",
     "StoredTensor",
     "as_source",
+    "flags_apart",
+    "or_left_out",
 ]

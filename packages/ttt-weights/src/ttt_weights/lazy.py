@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from copy import copy
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ttt_core import WeightError
-from ttt_hw import Array, DType, TensorLayout, allocate, board_of, forget_source, parts_of, remember_source, upload
+from ttt_hw import (
+    Array,
+    DType,
+    TensorLayout,
+    allocate,
+    board_of,
+    current_backend,
+    forget_source,
+    observed,
+    parts_of,
+    remember_source,
+    upload,
+)
 from ttt_shard_dsl import parse
 
-__all__ = ["ArraySource", "Float32", "LazyWeight", "NoValues", "NoWeight", "Source", "as_source"]
+__all__ = ["ArraySource", "Float32", "LazyWeight", "NoValues", "NoWeight", "Shapeless", "Source", "as_source"]
 
 Float32 = NDArray[np.float32]
 """What every source gives, whatever the file holds."""
@@ -31,6 +44,13 @@ class Source(Protocol):
     def read(self) -> Array: ...
 
 
+@runtime_checkable
+class Shapeless(Protocol):
+    """Something that becomes a source of the shape that is asked for."""
+
+    def shaped(self, name: str, shape: tuple[int, ...]) -> Source: ...
+
+
 class ArraySource:
     """An array in memory as a source."""
 
@@ -44,11 +64,23 @@ class ArraySource:
 
 
 class NoValues:
-    """A source without values, of whatever shape is asked for: its weights take their place on the device and no more."""
+    """A source without values, of whatever shape is asked for: its weights take their place on the device and no more.
+
+    `needed`: a device that computes must not do without them.
+    """
+
+    needed = False
 
     def __init__(self, name: str, shape: tuple[int, ...] = ()) -> None:
         self.name = name
         self.shape = shape
+
+    @property
+    def has_values(self) -> bool:
+        return False
+
+    def shaped(self, name: str, shape: tuple[int, ...]) -> Source:
+        return NoValues(self.name, shape)
 
     def read(self) -> Array:
         raise WeightError(
@@ -57,9 +89,12 @@ class NoValues:
 
 
 def as_source(weight: Source | Array, *, shape: tuple[int, ...], name: str) -> Source:
-    """`weight` as a source, its shape checked. Raises WeightError with the name, the shape found and the one wanted."""
-    if isinstance(weight, NoValues):
-        return NoValues(weight.name, shape)
+    """`weight` as a source, its shape checked. Raises WeightError with the name, the shape found and the one wanted.
+
+    One that takes whatever shape is wanted says so by `shaped(name, shape)`.
+    """
+    if isinstance(weight, Shapeless):
+        return weight.shaped(name, shape)
     source: Source = ArraySource(weight, name) if isinstance(weight, np.ndarray) else weight
     if tuple(source.shape) != shape:
         raise WeightError(
@@ -109,15 +144,41 @@ class LazyWeight:
 
     @property
     def tensor(self) -> Any:
-        """The device tensor, converted and copied on first use; without values, allocated only."""
-        if self._tensor is None and any(isinstance(source, NoValues) for source in self._sources):
-            self._tensor = allocate(self._device, dtype=self.dtype, layout=self._layout, placement=self.placement)
-        elif self._tensor is None:
-            self._tensor = upload(
-                self.host(), self._device, dtype=self.dtype, layout=self._layout, placement=self.placement
-            )
+        """The device tensor, converted and copied on first use; without values, allocated only.
+
+        Errors: WeightError without values that are needed, on a device that computes or where a shadow stands in for one.
+        """
+        if self._tensor is None:
+            self._tensor = self._allocated() if self._empty else self._uploaded()
             weakref.finalize(self, forget_source, remember_source(self._tensor, _weakly(self)))
         return self._tensor
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return self._sources
+
+    def forget(self) -> None:
+        """Have it converted again when it is next used: its sources have changed."""
+        self._tensor = None
+
+    def replaced(self, sources: Sequence[Source]) -> LazyWeight:
+        """The same of other sources, not yet on the device."""
+        other = copy(self)
+        other._sources = tuple(sources)
+        other._tensor = None
+        return other
+
+    @property
+    def _empty(self) -> list[NoValues]:
+        return [source for source in self._sources if isinstance(source, NoValues) and not source.has_values]
+
+    def _allocated(self) -> Any:
+        if any(source.needed for source in self._empty) and (observed() or current_backend(self._device) != "mock"):
+            self.host()  # which says what is missing
+        return allocate(self._device, dtype=self.dtype, layout=self._layout, placement=self.placement)
+
+    def _uploaded(self) -> Any:
+        return upload(self.host(), self._device, dtype=self.dtype, layout=self._layout, placement=self.placement)
 
     def host(self) -> Float32:
         """The float32 values, read and built anew, padded as the placement says."""

@@ -1,0 +1,35 @@
+"""What the keywords of an attention leave unsaid, and which weights its spec has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ttt_attention.spec import AttentionSpec, RopeSpec
+from ttt_core import SpecError, SpecKeywords
+
+CONTEXT = 4096  # positions, unless told
+
+
+def _head_dim(fields: Mapping[str, Any]) -> int:
+    hidden_dim, num_heads = fields["hidden_dim"], fields["num_heads"]
+    if num_heads < 1 or hidden_dim % num_heads:
+        raise SpecError(f"hidden_dim={hidden_dim} does not split into num_heads={num_heads} heads. Give head_dim too.")
+    return int(hidden_dim // num_heads)
+
+
+GROUPED = SpecKeywords(AttentionSpec, {"head_dim": _head_dim, "max_context": CONTEXT, "rope": RopeSpec()})
+"""A head dim so that the heads make up the hidden dim, 4096 positions, and a rotation with theta 10,000."""
+
+MULTI_HEAD = SpecKeywords(AttentionSpec, {"num_kv_heads": lambda fields: fields["num_heads"], **GROUPED.defaults})
+"""The same, with as many key-value heads as query heads."""
+
+
+def parts_of_spec(spec: AttentionSpec) -> dict[str, bool]:
+    """The weights that not every attention has, and whether this one does."""
+    norm = spec.head_norm is not None
+    return {
+        **dict.fromkeys(("q_bias", "k_bias", "v_bias"), spec.qkv_bias),
+        "o_bias": spec.output_bias,
+        **dict.fromkeys(("q_norm", "k_norm"), norm),
+    }
