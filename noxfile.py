@@ -53,6 +53,12 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def drift(session: nox.Session) -> None:
+    """Every use of ttnn is valid in every release in range; `nox -s drift -- 0.82.0` adds one and says what it breaks."""
+    session.run("python", "-m", "tools.drift", *session.posargs)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """All tests; `nox -s tests -- packages/ttt-norm -k rms` some."""
     # One OpenMP thread a process: two processes with two each took 120 s on two busy cores, and 36 s with one each.

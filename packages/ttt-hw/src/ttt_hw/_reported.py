@@ -7,6 +7,7 @@ from typing import Any
 
 from ttt_core import DeviceError
 from ttt_hw.records import Board
+from ttt_hw.ttnn_release import L1_BYTES_MORE, num_links
 
 
 def as_reported(record: Board, mesh_device: Any) -> Board:
@@ -34,7 +35,7 @@ def as_reported(record: Board, mesh_device: Any) -> Board:
         allowed = " or ".join(str(known) for known in (chip.grid, *chip.other_grids))
         raise _contradiction(record, "worker grid (x, y)", allowed, grid)
     for what, most, reported in (
-        ("L1 bytes per core", chip.l1_bytes_per_core, l1.total_bytes_per_bank),
+        ("L1 bytes per core", chip.l1_bytes_per_core + L1_BYTES_MORE, l1.total_bytes_per_bank),
         ("DRAM bytes per bank", chip.dram_bytes_per_bank, dram.total_bytes_per_bank),
     ):
         if reported > most:
@@ -59,7 +60,8 @@ def _links(record: Board, mesh_device: Any) -> int:
     axes = [axis for axis, chips in enumerate(record.mesh) if chips > 1]
     if not axes or ttnn.get_fabric_config() == ttnn.FabricConfig.DISABLED:
         return record.links
-    return min(int(ttnn.get_num_links(mesh_device, axis)) for axis in axes)
+    found = [links for axis in axes if (links := num_links(mesh_device, axis)) is not None]
+    return min(found, default=record.links)
 
 
 def _grid(mesh_device: Any) -> tuple[int, int]:

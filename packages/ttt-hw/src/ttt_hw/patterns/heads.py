@@ -108,22 +108,32 @@ class HeadSplit(Pattern[HeadSplitRequest]):
         return Work(noc_bytes=row)
 
     def to_ttnn(self, request: HeadSplitRequest, board: Board) -> dict[str, Any]:
+        return self._to_decode(request) if request.mode == "decode" else self._to_prefill(request, board)
+
+    def _to_decode(self, request: HeadSplitRequest) -> dict[str, Any]:
         import ttnn
 
-        arguments: dict[str, Any] = {"num_heads": request.num_heads, "num_kv_heads": request.num_kv_heads}
-        if request.mode == "decode":
-            return {**arguments, "memory_config": ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG}
+        return {
+            "num_heads": request.num_heads,
+            "num_kv_heads": request.num_kv_heads,
+            "memory_config": ttnn.L1_HEIGHT_SHARDED_MEMORY_CONFIG,
+        }
+
+    def _to_prefill(self, request: HeadSplitRequest, board: Board) -> dict[str, Any]:
         text, type_ = self.results(request, board)[0], request.results[f"{request.name}.q"]
-        memory = placed(text, type_, board).to_memory_config()
-        return {**arguments, "transpose_k_heads": False, "memory_config": memory}
+        return {
+            "num_heads": request.num_heads,
+            "num_kv_heads": request.num_kv_heads,
+            "transpose_k_heads": False,
+            "memory_config": placed(text, type_, board).to_memory_config(),
+        }
 
     def issue(self, request: HeadSplitRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        arguments = self.to_ttnn(request, board)
         if request.mode == "decode":
-            return ttnn.experimental.nlp_create_qkv_heads_decode(tensors[0], **arguments)
-        return ttnn.experimental.nlp_create_qkv_heads(tensors[0], **arguments)
+            return ttnn.experimental.nlp_create_qkv_heads_decode(tensors[0], **self._to_decode(request))
+        return ttnn.experimental.nlp_create_qkv_heads(tensors[0], **self._to_prefill(request, board))
 
 
 @dataclass(frozen=True, kw_only=True)
