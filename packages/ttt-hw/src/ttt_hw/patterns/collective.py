@@ -199,7 +199,7 @@ class AllReduce(Collective):
         import ttnn
 
         (x,) = tensors
-        return ttnn.all_reduce(x, **self.arguments(request, board))
+        return ttnn.all_reduce(x, **self.to_ttnn(request, board))
 
 
 def _broken_tiles(request: CollectiveRequest) -> Iterator[str]:
