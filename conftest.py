@@ -11,6 +11,8 @@ import pytest
 # Tensors in tests are small, and on a busy machine torch's threads wait for one another far longer than they compute.
 # Set before torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Converted weights are not kept in the user's cache; tests of that have folders of their own.
+os.environ["TTT_WEIGHTS_CACHE"] = "off"
 
 
 @pytest.fixture(scope="module")

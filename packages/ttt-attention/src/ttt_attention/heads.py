@@ -42,8 +42,11 @@ def head_places(head_dim: int, rope: RopeSpec | None) -> tuple[int, ...]:
 def pad_heads(values: Float32, rope: RopeSpec | None) -> Float32:
     """[..., head_dim] → [..., padded_head_dim], each element in its place and zeros elsewhere."""
     *leading, head_dim = values.shape
-    padded = np.zeros((*leading, padded_head_dim(head_dim)), dtype=np.float32)
-    padded[..., list(head_places(head_dim, rope))] = values
+    places = head_places(head_dim, rope)
+    if places == tuple(range(padded_head_dim(head_dim))):
+        return values
+    padded = np.zeros_like(values, shape=(*leading, padded_head_dim(head_dim)))
+    padded[..., list(places)] = values
     return padded
 
 

@@ -91,9 +91,14 @@ class LMHead(TimedByPlans, Loadable):
             start, stop = ends[index] - pieces[index], ends[index]
 
             def columns(values: Float32) -> Float32:
-                flat = values.reshape(spec.vocab_size, rows).T
-                padded = np.pad(flat, [(0, 0), (0, chips * ends[-1] - spec.vocab_size)])
-                return padded.reshape(rows, chips, ends[-1])[:, :, start:stop].reshape(1, 1, rows, -1)
+                flat = values.reshape(spec.vocab_size, rows)
+                if chips == 1 and stop <= spec.vocab_size:
+                    return flat[start:stop].T[None, None]
+                columns = np.zeros_like(flat, shape=(chips, stop - start, rows))
+                for chip, own in enumerate(columns):
+                    found = flat[chip * ends[-1] + start : chip * ends[-1] + stop]
+                    own[: len(found)] = found
+                return columns.reshape(-1, rows).T[None, None]
 
             stored = name + suffixes[index]
             return LazyWeight(

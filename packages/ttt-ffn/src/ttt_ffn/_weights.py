@@ -70,7 +70,7 @@ class FFNWeights:
                 as_source(weight, shape=(rows, columns), name=f"the {role} weight of expert {expert}")
                 for expert, weight in enumerate(experts)
             ],
-            lambda *weights: np.stack([w.T for w in weights])[None],
+            lambda *weights: np.stack(weights).swapaxes(1, 2)[None],
             shape=(1, len(experts), columns, rows),
             dtype=self._plans.dtypes[name],
             device=self._device,

@@ -100,18 +100,22 @@ def upload(
     `placement` says where it lies: which part goes to which chip, in which memory. Without one every chip gets the whole
     array, interleaved in DRAM.
     """
-    import ttnn
-
-    memory_config = ttnn.DRAM_MEMORY_CONFIG if placement is None else placement.to_memory_config()
     mesh_shape = (mesh.shape[0], mesh.shape[1])
     split = placement is not None and any(dim is not None for dim in placement.mesh_dims)
     mapper = placement.to_mesh_mapper(mesh_shape) if placement is not None and split else None
     host = to_host_tensor(array, dtype=dtype, layout=layout, mapper=mapper)
-    tensor = host.to(mesh, memory_config)
+    return send(host, mesh, placement=placement, parts=lambda: parts_of(array, placement, mesh_shape))
+
+
+def send(host: Any, mesh: Any, *, placement: Placement | None, parts: HostSource) -> Any:
+    """Copy a host tensor to the devices of `mesh`. `parts` are asked for each chip's exact values where somebody wants them."""
+    import ttnn
+
+    tensor = host.to(mesh, ttnn.DRAM_MEMORY_CONFIG if placement is None else placement.to_memory_config())
     if _observers:
-        parts = parts_of(array, placement, mesh_shape)
+        values = parts()
         for observer in _observers:
-            observer.uploaded(tensor, parts, host)
+            observer.uploaded(tensor, values, host)
     return tensor
 
 

@@ -1,8 +1,10 @@
 """Checkpoints and weights that are converted when first used. No torch needed."""
 
+from ttt_weights.cache import WeightCache as WeightCache, cache_folder as cache_folder
 from ttt_weights.checkpoint import Checkpoint as Checkpoint, StoredTensor as StoredTensor
 from ttt_weights.lazy import (
     ArraySource as ArraySource,
+    FingerprintedSource as FingerprintedSource,
     Float32 as Float32,
     LazyWeight as LazyWeight,
     NoValues as NoValues,
@@ -22,6 +24,7 @@ from ttt_weights.left_out import (
 __all__ = [
     "ArraySource",
     "Checkpoint",
+    "FingerprintedSource",
     "Float32",
     "LazyWeight",
     "LeftOut",
@@ -32,7 +35,9 @@ __all__ = [
     "Shapeless",
     "Source",
     "StoredTensor",
+    "WeightCache",
     "as_source",
+    "cache_folder",
     "flags_apart",
     "or_left_out",
 ]

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
+import mmap
+import os
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - gives NumPy the names of bfloat16 and float8, which safetensors asks it for
+import ml_dtypes  # gives NumPy the names of bfloat16 and float8, which safetensors asks it for
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ttt_core import WeightError
 from ttt_hw import Array
+from ttt_weights.cache import WeightCache
+from ttt_weights._tiles import in_parallel
 
 __all__ = ["Checkpoint", "StoredTensor"]
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+_MAPPED = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
 
 
 class StoredTensor:
@@ -30,8 +38,13 @@ class StoredTensor:
         self._checkpoint = checkpoint
 
     def read(self) -> Array:
-        """A copy of the values in the file's own dtype, as ml_dtypes' bfloat16 where NumPy has none."""
+        """The values in the file's own dtype, as ml_dtypes' bfloat16 where NumPy has none; floating-point ones are the file's
+        own memory, which cannot be written."""
         return self._checkpoint.read(self.name)
+
+    def fingerprint(self, cache: WeightCache) -> str:
+        """A digest of dtype, shape and content. While the file is unchanged, `cache` knows it."""
+        return self._checkpoint.fingerprint(self.name, cache)
 
     def __repr__(self) -> str:
         return f"StoredTensor({self.name}, {list(self.shape)})"
@@ -48,8 +61,10 @@ class Checkpoint(Mapping[str, StoredTensor]):
         self._stack = ExitStack()
         self._tensors: dict[str, StoredTensor] = {}
         self._handles: dict[str, Any] = {}
+        self._mapped: dict[str, _MappedFile] = {}
         for file, names in _files(self.directory).items():
             handle = self._open(file)
+            mapped = _MappedFile(self.directory / file)
             present = handle.keys()
             if missing := sorted(set(names or ()) - set(present)):
                 raise WeightError(
@@ -58,6 +73,7 @@ class Checkpoint(Mapping[str, StoredTensor]):
                 )
             for name in present:
                 self._handles[name] = handle
+                self._mapped[name] = mapped
                 self._tensors[name] = StoredTensor(self, name, tuple(handle.get_slice(name).get_shape()))
 
     def _open(self, file: str) -> Any:
@@ -75,8 +91,12 @@ class Checkpoint(Mapping[str, StoredTensor]):
             ) from error
 
     def read(self, name: str) -> Array:
-        array: Array = self._handles[name].get_tensor(name)
-        return array
+        array: Array | None = self._mapped[name].read(name)
+        return self._handles[name].get_tensor(name) if array is None else array
+
+    def fingerprint(self, name: str, cache: WeightCache) -> str:
+        mapped = self._mapped[name]
+        return cache.digest((*mapped.identity(), name), lambda: _digest(self.read(name)))
 
     def __getitem__(self, name: str) -> StoredTensor:
         try:
@@ -105,6 +125,43 @@ class Checkpoint(Mapping[str, StoredTensor]):
     def num_bytes(self) -> int:
         """Size of the files."""
         return sum((self.directory / file).stat().st_size for file in _files(self.directory))
+
+
+class _MappedFile:
+    """A whole safetensors file in memory, of which only what is used is read."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._descriptor = os.dup(file.fileno())
+            self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        weakref.finalize(self, os.close, self._descriptor)
+        size = int.from_bytes(self._memory[:8], "little")
+        self._first = 8 + size
+        self._header: dict[str, Any] = json.loads(self._memory[8 : self._first])
+
+    def read(self, name: str) -> Array | None:
+        """The values where they are, or None for a dtype that NumPy cannot map."""
+        entry = self._header[name]
+        dtype = _MAPPED.get(entry["dtype"])
+        if dtype is None:
+            return None
+        start, end = entry["data_offsets"]
+        count = (end - start) // np.dtype(dtype).itemsize
+        return np.frombuffer(self._memory, dtype, count, self._first + start).reshape(entry["shape"])
+
+    def identity(self) -> tuple[object, ...]:
+        """What changes when somebody writes to the file, or puts another in its place before it is opened."""
+        found = os.fstat(self._descriptor)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _digest(array: Array) -> str:
+    """Of dtype, shape and content; pieces are digested on all cores."""
+    raw = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    step = 1 << 24
+    pieces = [raw[start : start + step] for start in range(0, len(raw), step)]
+    digests = in_parallel(lambda piece: hashlib.sha256(piece).digest(), pieces)
+    return hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode() + b"".join(digests)).hexdigest()
 
 
 def _files(directory: Path) -> dict[str, list[str] | None]:

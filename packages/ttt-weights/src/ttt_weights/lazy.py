@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,28 @@ from ttt_hw import (
     observed,
     parts_of,
     remember_source,
-    upload,
+    send,
 )
 from ttt_shard_dsl import parse
+from ttt_weights._host import host_bytes, host_tensor, padded
+from ttt_weights._recipe import recipe_of
+from ttt_weights._stored import stored_values
+from ttt_weights.cache import LEAST_BYTES, WeightCache, cache_folder, entry_name, open_cache
 
-__all__ = ["ArraySource", "Float32", "LazyWeight", "NoValues", "NoWeight", "Shapeless", "Source", "as_source"]
+__all__ = [
+    "ArraySource",
+    "FingerprintedSource",
+    "Float32",
+    "LazyWeight",
+    "NoValues",
+    "NoWeight",
+    "Shapeless",
+    "Source",
+    "as_source",
+]
 
 Float32 = NDArray[np.float32]
 """What every source gives, whatever the file holds."""
-
-_FLOATING = ("float32", "float16", "bfloat16", "float64")
 
 
 class Source(Protocol):
@@ -42,6 +54,13 @@ class Source(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
     def read(self) -> Array: ...
+
+
+@runtime_checkable
+class FingerprintedSource(Protocol):
+    """A source whose content has a digest, so that what is made of it can be kept on disk; None where it has none."""
+
+    def fingerprint(self, cache: WeightCache, /) -> str | None: ...
 
 
 @runtime_checkable
@@ -114,7 +133,11 @@ class LazyWeight:
     """A device tensor built from sources on first use, in the dtype and layout of the plan.
 
     `build` makes the tensor's float32 values from the sources' float32 values; it runs for each conversion, so that the
-    host keeps no copy. A value shadow reads `host()`, the exact values, whatever dtype the device holds.
+    host keeps no copy. Values of bfloat16 stay so while they are only moved, which a build need not know: computing with them
+    gives float32. A value shadow reads `host()`, the exact values, whatever dtype the device holds.
+
+    What was converted is kept on disk, in the folder that `cache_folder()` names, if all sources have a fingerprint: found
+    again while content, build, dtype, layout, mesh and ttnn are the same.
 
     Shapes: `shape` is the whole tensor; `placement` may split it over the mesh.
     """
@@ -178,50 +201,60 @@ class LazyWeight:
         return allocate(self._device, dtype=self.dtype, layout=self._layout, placement=self.placement)
 
     def _uploaded(self) -> Any:
-        return upload(self.host(), self._device, dtype=self.dtype, layout=self._layout, placement=self.placement)
+        return send(self._converted(), self._device, placement=self.placement, parts=self._parts)
 
     def host(self) -> Float32:
         """The float32 values, read and built anew, padded as the placement says."""
-        values = self._build(*(_read(source) for source in self._sources))
+        return padded(self._built(), self.placement.whole_shape(self.mesh))
+
+    def _built(self) -> NDArray[Any]:
+        """The values as bfloat16 where the build only moves them, else as float32."""
+        values: NDArray[Any] = self._build(*(stored_values(source.read(), source.name) for source in self._sources))
         if values.shape != self.shape:
             raise WeightError(
                 f"{self.name} was built with shape {list(values.shape)}, but {list(self.shape)} was declared."
             )
-        return self._padded(values)
+        return values
 
-    def _padded(self, values: Float32) -> Float32:
-        """Row-major, with the zeros that the placement's padding asks for."""
-        whole = self.placement.whole_shape(self.mesh)
-        if whole == values.shape and values.flags.c_contiguous:
-            return values
-        padded = np.zeros(whole, dtype=np.float32)
-        _copy(values, padded[tuple(slice(size) for size in values.shape)])
-        return padded
+    def _converted(self) -> Any:
+        """The host tensor, from the cache if it is there."""
+        folder = cache_folder()
+        least = host_bytes(self.dtype, self.shape)
+        if folder is None or least < LEAST_BYTES:
+            return self._convert()
+        cache = open_cache(folder)
+        name = self._entry(cache)
+        if name is None:
+            return self._convert()
+        host = cache.load(name, least_bytes=least)
+        if host is None:
+            host = self._convert()
+            cache.store(name, host)
+        return host
+
+    def _convert(self) -> Any:
+        return host_tensor(
+            self._built(), self._device, dtype=self.dtype, layout=self._layout, placement=self.placement, mesh=self.mesh
+        )
+
+    def _entry(self, cache: WeightCache) -> str | None:
+        """The name of what is converted, if all that it depends on is known."""
+        recipe = recipe_of(self._build)
+        known = all(isinstance(source, FingerprintedSource) for source in self._sources)
+        if recipe is None or not known or not self._sources:
+            return None
+        contents = [cast("FingerprintedSource", source).fingerprint(cache) for source in self._sources]
+        if None in contents:
+            return None
+        split = (self.mesh, self.placement.chip_shape, self.placement.mesh_dims, self.placement.cols_major)
+        return entry_name(repr((self.shape, self.dtype, self._layout, *split)), recipe, *map(str, contents))
+
+    def _parts(self) -> list[Array]:
+        return parts_of(self.host(), self.placement, self.mesh)
 
     def __repr__(self) -> str:
         state = "not yet read" if self._tensor is None else "on device"
         return f"LazyWeight({self.name}, {list(self.shape)}, {self.dtype}, {state})"
-
-
-def _read(source: Source) -> Float32:
-    array = source.read()
-    if array.dtype.name not in _FLOATING:
-        raise WeightError(
-            f"{source.name} is stored as {array.dtype}; floating-point weights are wanted ({', '.join(_FLOATING)}). "
-            "The checkpoint is quantised in a way that ttt does not read: use one that is not."
-        )
-    return np.asarray(array, dtype=np.float32)
-
-
-def _copy(values: Float32, target: Float32, block: int = 256) -> None:
-    """target[...] = values in square blocks that stay in the CPU's cache: for a transposed matrix ten times as fast."""
-    if values.ndim < 2:
-        target[...] = values
-        return
-    for row in range(0, values.shape[-2], block):
-        for column in range(0, values.shape[-1], block):
-            part = (..., slice(row, row + block), slice(column, column + block))
-            target[part] = values[part]
 
 
 def _weakly(weight: LazyWeight) -> Callable[[], list[Array]]:
@@ -231,6 +264,6 @@ def _weakly(weight: LazyWeight) -> Callable[[], list[Array]]:
     def parts() -> list[Array]:
         alive = reference()
         assert alive is not None
-        return parts_of(alive.host(), alive.placement, alive.mesh)
+        return alive._parts()
 
     return parts

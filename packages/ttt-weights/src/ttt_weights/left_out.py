@@ -11,7 +11,8 @@ import numpy as np
 
 from ttt_core import WeightError
 from ttt_hw import Array
-from ttt_weights.lazy import LazyWeight, NoValues, Source, as_source
+from ttt_weights.cache import WeightCache
+from ttt_weights.lazy import FingerprintedSource, LazyWeight, NoValues, Source, as_source
 
 __all__ = ["LeftOut", "Loadable", "RandomWeights", "flags_apart", "or_left_out"]
 
@@ -51,6 +52,9 @@ class LeftOut(NoValues):
         if self._given is None:
             raise self.refusal()
         return self._given.read()
+
+    def fingerprint(self, cache: WeightCache, /) -> str | None:
+        return self._given.fingerprint(cache) if isinstance(self._given, FingerprintedSource) else None
 
     def refusal(self) -> WeightError:
         return WeightError(
