@@ -106,8 +106,14 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """The speed of the layout algebra beside torch's pycute; `nox -s bench -- --inputs 200` is quick."""
-    session.run("python", "packages/ttt-shard-dsl/benchmarks/algebra.py", *session.posargs)
+    """Speeds: the layout algebra beside torch's pycute, conversion of weights; `-- algebra` or `-- weights --layers 2` one."""
+    which, *arguments = session.posargs or ("",)
+    if which in ("", "algebra"):
+        session.run("python", "packages/ttt-shard-dsl/benchmarks/algebra.py", *arguments)
+    if which in ("", "weights"):
+        session.run("python", "packages/ttt-weights/benchmarks/conversion.py", *arguments)
+        killed = "packages/ttt-weights/tests/test_weights_cache.py::test_killed_while_it_converts"
+        session.run("pytest", "-q", "-s", "-n0", "--import-mode=importlib", f"{killed}[50]", env={"TTT_KILLS": "50"})
 
 
 @nox.session(default=False)

@@ -1,4 +1,4 @@
-"""The algebra beside torch's pycute, µs per operation: `nox -s bench`, or `python benchmarks/algebra.py --inputs 500`.
+"""The algebra beside torch's pycute, µs per operation: `nox -s bench -- algebra`, or `python benchmarks/algebra.py --inputs 500`.
 
 Each operation gets its own distinct inputs, nested and permuted, that both accept and answer alike; neither remembers
 results. pycute is the lexicographic variant that torch has, so it gets the same layouts mirrored. The rounds of the two

@@ -32,6 +32,7 @@ __all__ = [
     "observed",
     "parts_of",
     "remember_source",
+    "send",
     "short_name",
     "source_of",
     "to_host_tensor",

@@ -30,6 +30,7 @@ def host_tensor(
     """
     import ttnn
 
+    values = np.asarray(values)  # their bits, which StoredValues would widen
     split = any(dim is not None for dim in placement.mesh_dims)
     mapper = placement.to_mesh_mapper(mesh) if split else None
     chips = mesh[0] * mesh[1]

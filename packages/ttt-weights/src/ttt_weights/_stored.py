@@ -14,8 +14,8 @@ from ttt_core import WeightError
 _FLOATING = ("float32", "float16", "bfloat16", "float64")
 _MOVES: frozenset[Callable[..., Any]] = frozenset(
     {
-        np.broadcast_to, np.concatenate, np.empty_like, np.expand_dims, np.flip, np.moveaxis, np.pad, np.repeat, np.reshape,
-        np.roll, np.split, np.squeeze, np.stack, np.swapaxes, np.take, np.tile, np.transpose, np.zeros_like,
+        np.broadcast_to, np.concatenate, np.copyto, np.empty_like, np.expand_dims, np.flip, np.moveaxis, np.pad, np.repeat,
+        np.reshape, np.roll, np.split, np.squeeze, np.stack, np.swapaxes, np.take, np.tile, np.transpose, np.zeros_like,
     }
 )  # fmt: skip
 
@@ -24,9 +24,14 @@ class StoredValues(np.ndarray[Any, Any]):
     """bfloat16 values of which views and copies stay bfloat16, and anything computed is float32.
 
     So that a build that only moves its weights needs no float32 copy of them, and one that computes is as exact as float32.
+    Errors: TypeError where a result is to be written into them.
     """
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if "out" in kwargs:
+            raise TypeError(
+                f"{ufunc.__name__} would write float32 values into bfloat16 ones of a checkpoint. Compute a new array."
+            )
         return getattr(ufunc, method)(*(_widened(each) for each in inputs), **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -51,7 +56,8 @@ def _still_stored(moved: Any) -> Any:
     """What moves return, some of them as plain arrays."""
     if isinstance(moved, list):
         return [_still_stored(each) for each in moved]
-    return moved.view(StoredValues) if moved.dtype == ml_dtypes.bfloat16 else moved
+    stored = isinstance(moved, np.ndarray) and moved.dtype == ml_dtypes.bfloat16
+    return moved.view(StoredValues) if stored else moved
 
 
 def _widened(value: Any) -> Any:

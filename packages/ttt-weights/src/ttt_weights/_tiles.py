@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ttt_shard_dsl import TILE
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 TileDType = Literal["bfloat16", "bfloat8_b", "bfloat4_b"]
 TILE_BYTES: dict[TileDType, int] = {
     "bfloat16": 2 * TILE * TILE,
@@ -48,7 +49,7 @@ def pack(values: NDArray[Any], dtype: TileDType, out: Bytes) -> None:
         for rows in _pieces(matrix.shape[0], _ROWS)
         for columns in _pieces(matrix.shape[1], TILE)
     ]
-    in_parallel(lambda piece: _pack_piece(*piece, dtype), pieces)
+    in_parallel(lambda piece: _pack_piece(*piece, dtype=dtype), pieces)
 
 
 def copy(values: NDArray[Any], out: NDArray[Any], rows: int = 256) -> None:
@@ -84,7 +85,7 @@ def _pieces(size: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def _pack_piece(matrix: NDArray[Any], out: Bytes, rows: slice, columns: slice, dtype: TileDType) -> None:
+def _pack_piece(matrix: NDArray[Any], out: Bytes, rows: slice, columns: slice, *, dtype: TileDType) -> None:
     piece = matrix[
         rows, columns
     ].T  # [C, R]: the 16 values that share an exponent are 16 rows, which are reduced at once
@@ -104,8 +105,8 @@ def _pack_blocks(values: NDArray[Any], bits: int, tiles: Bytes) -> None:
     """Values [C, R] as block floats."""
     columns, rows = values.shape
     if values.dtype == np.float32:
-        raw = values.view(np.uint32)
-        magnitudes = raw & 0x7FFFFFFF
+        raw: NDArray[Any] = values.view(np.uint32)
+        magnitudes: NDArray[np.uint32] = raw & np.uint32(0x7FFFFFFF)
     else:
         raw = values.view(np.uint16)
         magnitudes = (raw & 0x7FFF).astype(np.uint32)

@@ -11,8 +11,9 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -41,8 +42,13 @@ def cache_folder() -> Path | None:
 
 def entry_name(*parts: str) -> str:
     """The digest of what a converted weight depends on, ttnn and this package among it."""
-    everything = (version("ttnn"), sources_beside(str(Path(__file__).parent)), *parts)
+    everything = (_ttnn_version(), sources_beside(str(Path(__file__).parent)), *parts)
     return hashlib.sha256("\0".join(everything).encode()).hexdigest()[:40]
+
+
+@lru_cache(maxsize=1)
+def _ttnn_version() -> str:
+    return version("ttnn")
 
 
 class WeightCache:
@@ -50,12 +56,16 @@ class WeightCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ttt-weights-cache")
+        self._pending: dict[str, Future[None]] = {}
         _remove_abandoned(folder)
 
     def load(self, name: str, *, least_bytes: int) -> Any | None:
         """The host tensor of that name, memory-mapped, or None. One that has fewer bytes than it must is not used."""
         import ttnn
 
+        if (pending := self._pending.pop(name, None)) is not None:
+            pending.result()
         path = self.folder / f"{name}{_SUFFIX}"
         try:
             if path.stat().st_size < least_bytes:
@@ -65,27 +75,45 @@ class WeightCache:
             return None
 
     def store(self, name: str, host: Any) -> None:
-        """Keep a host tensor. A folder that cannot be written is said once, and nothing is kept."""
+        """Keep a host tensor. It is on disk for good a while later: the process goes on, and ends when it is.
+
+        A folder that cannot be written is said once, and nothing is kept.
+        """
         import ttnn
 
-        try:
+        with self._saying():
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=self.folder, prefix=f"{name}.", suffix=f"{_PARTIAL}{_SUFFIX}", delete=False
-            ) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # as long as this process lives: so others know that it does
-                try:
-                    ttnn.dump_tensor(file.name, host)
-                    os.fsync(file.fileno())
-                    os.replace(file.name, self.folder / f"{name}{_SUFFIX}")
-                except BaseException:
-                    with suppress(OSError):
-                        os.unlink(file.name)
-                    raise
+            descriptor, path = tempfile.mkstemp(dir=self.folder, prefix=f"{name}.", suffix=f"{_PARTIAL}{_SUFFIX}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # as long as it is open: so other processes know that this one lives
+            try:
+                ttnn.dump_tensor(path, host)
+            except BaseException:
+                os.close(descriptor)
+                os.unlink(path)
+                raise
+            self._pending[name] = self._writer.submit(self._settle, name, descriptor, path)
+
+    def wait(self) -> None:
+        """Until everything that was stored is on disk."""
+        for pending in list(self._pending.values()):
+            pending.result()
+
+    def _settle(self, name: str, descriptor: int, path: str) -> None:
+        with self._saying():
+            try:
+                os.fsync(descriptor)  # before the rename, so that a machine that loses power has no entry of zeros
+                os.replace(path, self.folder / f"{name}{_SUFFIX}")
+            finally:
+                os.close(descriptor)
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, RuntimeError) as error:
             _say_once(self.folder, str(error).splitlines()[0])
 
-    def digest(self, identity: Sequence[object], compute: Any) -> str:
+    def digest(self, identity: Sequence[object], compute: Callable[[], str]) -> str:
         """The digest of a source's content, computed once for each identity: one of a file that has not changed since."""
         note = self.folder / "sources" / hashlib.sha256(repr(tuple(identity)).encode()).hexdigest()[:40]
         with suppress(OSError):

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from ttt_core import WeightError
 from ttt_hw import Array
-from ttt_weights.cache import WeightCache
 from ttt_weights._tiles import in_parallel
+from ttt_weights.cache import WeightCache
 
 __all__ = ["Checkpoint", "StoredTensor"]
 
@@ -157,7 +157,7 @@ class _MappedFile:
 
 def _digest(array: Array) -> str:
     """Of dtype, shape and content; pieces are digested on all cores."""
-    raw = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     step = 1 << 24
     pieces = [raw[start : start + step] for start in range(0, len(raw), step)]
     digests = in_parallel(lambda piece: hashlib.sha256(piece).digest(), pieces)
