@@ -46,6 +46,12 @@ def pip_check(session: nox.Session) -> None:
 
 
 @nox.session
+def semver(session: nox.Session) -> None:
+    """No package breaks more of its last release than its fragments declare; `-- --all` lists what changed."""
+    session.run("python", "-m", "tools.semver", *session.posargs)
+
+
+@nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict over packages, models and tools, with the signatures of the installed ttnn."""
     session.run("python", "-m", "tools.stubs")
@@ -121,6 +127,18 @@ def speeds(session: nox.Session) -> None:
     """Writes docs/speeds.md of ttt-factory: published speeds and what is predicted; then what a prediction costs."""
     session.run("ttt", "calibrate", "--page", "packages/ttt-factory/docs/speeds.md")
     session.run("python", "packages/ttt-factory/benchmarks/predictions.py")
+
+
+@nox.session(default=False)
+def api(session: nox.Session) -> None:
+    """Writes packages/*/api.txt, the public API of each package; a test says when it must."""
+    session.run("python", "-m", "tools.api", *session.posargs)
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Releases packages: `nox -s release -- ttt-norm`; `-- --all`, `--dry-run`, `--again`: see CONTRIBUTING.md."""
+    session.run("python", "-m", "tools.release", *session.posargs)
 
 
 @nox.session(default=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tools import releases as releases_module
-from tools.changelog import Bump, bump_of_fragments, entry, fragments, next_version, with_entry
+from tools.changelog import Bump, bump_of_fragments, fragments, next_version, with_release
 from tools.fixture_repository import Repository, small_packages
 from tools.history import ReleaseError, git, trees_of, working_tree
 from tools.releases import build, build_head, head, last_release, problems, releases, sha256, uv_version
@@ -84,7 +84,7 @@ def test_a_release_knows_its_ranges(repository: Repository) -> None:
 def test_head_is_the_release_until_something_changes(repository: Repository, tmp_path: Path) -> None:
     record(repository, "ttt-alpha", "0.1.0")
     assert head("ttt-alpha", repository.root).version == "0.1.0"
-    repository.fragment("ttt-alpha", "bugfix", "A fix.")
+    repository.fragment("ttt-alpha", "fix", "A fix.")
     assert head("ttt-alpha", repository.root).version.startswith("0.1.1+g")
     repository.fragment("ttt-alpha", "breaking", "A break.")
     assert head("ttt-alpha", repository.root).version.startswith("0.2.0+g")
@@ -154,12 +154,16 @@ def test_versions_follow_the_kinds_of_fragments(repository: Repository) -> None:
     folder = repository.root / "packages/ttt-alpha"
     assert bump_of_fragments(fragments(folder)) is Bump.PATCH
     repository.fragment("ttt-alpha", "feature", "More.")
-    repository.fragment("ttt-alpha", "bugfix", "Two\nlines.")
+    repository.fragment("ttt-alpha", "fix", "Two\nlines.")
     assert bump_of_fragments(fragments(folder)) is Bump.MINOR
-    section = entry("0.1.1", "2026-01-02", fragments(folder))
-    assert section == "## 0.1.1 (2026-01-02)\n\n### Added\n\n* More.\n\n### Fixed\n\n* Two\n  lines.\n"
-    assert with_entry("# C\n\nText.\n", section) == f"# C\n\nText.\n\n{section}"
-    assert with_entry(f"# C\n\n{section}", "## 0.2.0\n\nNew.\n") == f"# C\n\n## 0.2.0\n\nNew.\n\n{section}"
+    section = "## 0.1.1 (2026-01-02)\n\n### Added\n\n* More.\n\n### Fixed\n\n* Two\n  lines.\n"
+    first = with_release("# C\n\nText.\n", "0.1.1", "2026-01-02", fragments(folder))
+    assert first == f"# C\n\nText.\n\n{section}"
+    nothing = "## 0.1.2 (2026-01-03)\n\nNo changes of its own.\n"
+    assert with_release(first, "0.1.2", "2026-01-03", []) == f"# C\n\nText.\n\n{nothing}\n{section}"
+    again = with_release(first, "0.1.1", "2026-01-04", fragments(folder)[:1])
+    assert again == first.replace("* More.\n", "* More.\n* More.\n")
+    assert with_release("# C\n\n## 0.1.1\n\n* By hand.\n", "0.1.1", "", []) == "# C\n\n## 0.1.1\n\n* By hand.\n"
     repository.write("packages/ttt-alpha/changes/x.feat.md", "x")
     with pytest.raises(ReleaseError, match=r"x\.feat\.md is no fragment"):
         fragments(folder)

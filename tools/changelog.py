@@ -5,6 +5,7 @@ A fragment is a file `changes/NAME.KIND.md` of a package, with one entry. Its ki
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,7 +27,8 @@ class Bump(IntEnum):
 KINDS = {
     "breaking": (Bump.MAJOR, "Breaking"),
     "feature": (Bump.MINOR, "Added"),
-    "bugfix": (Bump.PATCH, "Fixed"),
+    "fix": (Bump.PATCH, "Fixed"),
+    "dependency": (Bump.PATCH, "Dependencies"),
     "doc": (Bump.PATCH, "Documentation"),
 }
 """The kinds of fragments: what each asks for, and the heading it is collected under, in this order."""
@@ -83,24 +85,34 @@ def allowed(old: str, new: str) -> Bump:
     return Bump.MINOR if after.major == 0 or after.minor != before.minor else Bump.PATCH
 
 
-def entry(version: str, date: str, found: Sequence[Fragment]) -> str:
-    """The section of a changelog for one release."""
-    lines = [f"## {version} ({date})", ""]
-    for kind, (_, title) in KINDS.items():
-        texts = [fragment.text for fragment in found if fragment.kind == kind]
-        if texts:
-            lines += [f"### {title}", "", *(_bullet(text) for text in texts), ""]
-    if not found:
-        lines += ["No changes of its own.", ""]
-    return "\n".join(lines)
+def with_release(changelog: str, version: str, date: str, found: Sequence[Fragment]) -> str:
+    """A changelog with a section for a release, before those of older ones; a section that is there gets what is new."""
+    texts = {
+        title: "\n".join(_bullet(fragment.text) for fragment in found if fragment.kind == kind)
+        for kind, (_, title) in KINDS.items()
+    }
+    texts = {title: bullets for title, bullets in texts.items() if bullets}
+    before, section, older = _split(changelog, version)
+    if not section:
+        section = f"## {version} ({date})\n" + ("" if texts else "\nNo changes of its own.\n")
+    parts = [part.rstrip() for part in re.split(r"^(?=### )", section, flags=re.MULTILINE)]
+    for title, bullets in texts.items():
+        place = next((number for number, part in enumerate(parts) if part.startswith(f"### {title}\n")), None)
+        if place is None:
+            parts.append(f"### {title}\n\n{bullets}")
+        else:
+            parts[place] += f"\n{bullets}"
+    section = "\n\n".join(parts)
+    return f"{before.rstrip()}\n\n{section.rstrip()}\n" + (f"\n{older}" if older else "")
+
+
+def _split(changelog: str, version: str) -> tuple[str, str, str]:
+    """What is before the sections of releases, the section of this one (or ""), and the sections of older ones."""
+    parts = re.split(r"^(?=## )", changelog, flags=re.MULTILINE)
+    introduction, sections = (parts[0], parts[1:]) if not parts[0].startswith("## ") else ("", parts)
+    mine = [text for text in sections if re.match(rf"## {re.escape(version)}(?:\s|$)", text)]
+    return introduction, "".join(mine), "".join(text for text in sections if text not in mine)
 
 
 def _bullet(text: str) -> str:
     return "* " + "\n  ".join(text.splitlines())
-
-
-def with_entry(changelog: str, section: str) -> str:
-    """A changelog with a section before those of older releases."""
-    start = changelog.find("\n## ")
-    introduction, older = (changelog, "") if start < 0 else (changelog[: start + 1], changelog[start + 1 :])
-    return f"{introduction.rstrip()}\n\n{section.rstrip()}\n" + (f"\n{older}" if older else "")

@@ -129,7 +129,7 @@ class Repository:
         git(root, "init", "--quiet", "--initial-branch", "main")
         for key, value in (("user.name", "tests"), ("user.email", "tests@localhost"), ("commit.gpgsign", "false")):
             git(root, "config", key, value)
-        self.write(".gitignore", "build/\n__pycache__/\n.mypy_cache/\n")
+        self.write(".gitignore", "build/\ndist/\n__pycache__/\n.mypy_cache/\n")
 
     def package(self, name: str, version: str, source: str, *, needs: Iterable[str] = ()) -> None:
         """A package with one module of code; `needs` are requirements."""

@@ -45,7 +45,7 @@ class CheckError(Exception):
 def build(package: Package, dist: Path) -> Path:
     """The wheel of a package, built from its folder alone."""
     folder = dist / package.name
-    _run([UV, "build", "--quiet", "--no-sources", "--wheel", "--out-dir", folder, package.folder], cwd=dist)
+    run([UV, "build", "--quiet", "--no-sources", "--wheel", "--out-dir", folder, package.folder], cwd=dist)
     (wheel,) = folder.glob("*.whl")
     check_wheel(wheel, package.module)
     return wheel
@@ -81,35 +81,37 @@ def first_example(readme: str) -> str:
 
 def try_leaf(package: Package, wheels: Sequence[Path], folder: Path, python: str) -> None:
     """Imports a package and runs its README example in an environment that has nothing else."""
-    interpreter = _environment(wheels, folder, python)
-    _run([interpreter, "-I", "-c", NO_TORCH], cwd=folder)
-    _run([interpreter, "-I", "-c", f"import {package.module}"], cwd=folder)
+    interpreter = environment(wheels, folder, python)
+    run([interpreter, "-I", "-c", NO_TORCH], cwd=folder)
+    run([interpreter, "-I", "-c", f"import {package.module}"], cwd=folder)
     example = first_example((package.folder / "README.md").read_text())
     session = example.startswith(">>>")
     script = folder / ("example.txt" if session else "example.py")
     script.write_text(example)
-    _run([interpreter, "-I", *(["-m", "doctest"] if session else []), script], cwd=folder)
+    run([interpreter, "-I", *(["-m", "doctest"] if session else []), script], cwd=folder)
 
 
 def try_together(modules: Sequence[str], wheels: Sequence[Path], folder: Path, python: str) -> None:
     """Imports packages in an environment that has them all."""
-    interpreter = _environment(wheels, folder, python)
+    interpreter = environment(wheels, folder, python)
     for module in modules:
-        _run([interpreter, "-I", "-c", f"import {module}"], cwd=folder)
+        run([interpreter, "-I", "-c", f"import {module}"], cwd=folder)
 
 
-def _environment(wheels: Sequence[Path], folder: Path, python: str) -> Path:
+def environment(wheels: Sequence[Path], folder: Path, python: str) -> Path:
+    """The interpreter of a new environment with these wheels and what they need."""
     interpreter = folder / ".venv" / "bin" / "python"
-    _run([UV, "venv", "--quiet", "--no-project", "--python", python, folder / ".venv"], cwd=folder)
+    run([UV, "venv", "--quiet", "--no-project", "--python", python, folder / ".venv"], cwd=ROOT)
     constraints = ROOT / "constraints.txt"
-    _run([UV, "pip", "install", "--quiet", "--python", interpreter, "--constraint", constraints, *wheels], cwd=folder)
+    run([UV, "pip", "install", "--quiet", "--python", interpreter, "--constraint", constraints, *wheels], cwd=ROOT)
     return interpreter
 
 
-def _run(command: Sequence[str | Path], *, cwd: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+def run(command: Sequence[str | Path], *, cwd: Path) -> None:
+    """Run without this environment's variables. Errors: CheckError with what the command printed."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
     try:
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired as error:
         raise CheckError(f"{_shown(command)} took more than {TIMEOUT} s") from error
     if done.returncode:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from packaging.requirements import Requirement
+
+from tools.history import ReleaseError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,3 +62,17 @@ def needs(name: str, among: dict[str, Package]) -> list[str]:
             direct = (Requirement(text).name for text in package.project["dependencies"])
             pending += [wanted for wanted in direct if wanted in among]
     return sorted(seen)
+
+
+def topological(names: Iterable[str], root: Path = ROOT) -> list[str]:
+    """Packages and models in an order in which each is behind what it needs, extras too."""
+    chosen = set(names)
+    files = [file for kind in ("packages", "models") for file in sorted(root.glob(f"{kind}/*/pyproject.toml"))]
+    among = [Package(folder=file.parent, project=read_toml(file)["project"]) for file in files]
+    graph = {
+        package.name: {wanted.name for wanted in package.requirements} & {one.name for one in among}
+        for package in among
+    }
+    if unknown := sorted(chosen - graph.keys()):
+        raise ReleaseError(f"no package is named {', '.join(unknown)}; there are {', '.join(graph)}.")
+    return [name for name in TopologicalSorter(graph).static_order() if name in chosen]
