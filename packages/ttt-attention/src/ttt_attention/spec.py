@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ttt_core import SpecError
+from ttt_core import SpecError, TrackedSpec
 
 __all__ = ["AttentionSpec", "HeadNormSpec", "Llama3Scaling", "LongRopeScaling", "RopeSpec"]
 
@@ -88,7 +88,7 @@ class HeadNormSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AttentionSpec:
+class AttentionSpec(TrackedSpec):
     """Causal self-attention whose `num_heads` query heads share `num_kv_heads` keys and values.
 
     `max_context` bounds positions; `rope` None leaves queries and keys unturned; `window` is how many tokens a query sees,

@@ -30,11 +30,13 @@ from ttt_core.protocols import (
     Weight as Weight,
     Weighted as Weighted,
 )
+from ttt_core.reference import Closeness as Closeness, Referenced as Referenced, TrackedSpec as TrackedSpec
 
 __all__ = [
     "Attention",
     "Cached",
     "CausalLM",
+    "Closeness",
     "DeviceError",
     "Embedding",
     "FeedForward",
@@ -47,11 +49,13 @@ __all__ = [
     "Mode",
     "Norm",
     "PlacementError",
+    "Referenced",
     "ShapeError",
     "SpecError",
     "SpecKeywords",
     "Template",
     "Tensor",
+    "TrackedSpec",
     "TttError",
     "UnsupportedOnDevice",
     "Weight",

@@ -48,7 +48,7 @@ class SpecKeywords(Generic[SpecT]):
         if missing := _missing(self.kind, values, {}):
             raise SpecError(
                 f"{block} was not given {', '.join(missing)}. Give {self.kind.__name__}(…), or its fields as keywords: "
-                f"{', '.join(each.name for each in fields(self.kind))}."  # type: ignore[arg-type]
+                f"{', '.join(each.name for each in fields(self.kind) if each.compare)}."  # type: ignore[arg-type]
             )
         return self.kind(**values)
 
@@ -113,10 +113,11 @@ def _specs_in(hint: Any) -> list[Any]:
 
 def _all_names(kind: Any, inline: str | None) -> set[str]:
     hints = get_type_hints(kind)
-    found = {each.name for each in fields(kind)}
+    found = {each.name for each in fields(kind) if each.compare}  # metadata is not worth a line
     for name in tuple(found):
         for inner in _specs_in(hints[name]):
-            found |= {each.name if name == inline else f"{name}_{each.name}" for each in fields(inner)}
+            names = (each.name for each in fields(inner) if each.compare)
+            found |= {each if name == inline else f"{name}_{each}" for each in names}
     return found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ttt_core import SpecError
+from ttt_core import SpecError, TrackedSpec
 
 __all__ = ["EmbeddingSpec", "HeadSpec"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EmbeddingSpec:
+class EmbeddingSpec(TrackedSpec):
     """A table of `vocab_size` rows of `hidden_dim`, multiplied by `scale`."""
 
     vocab_size: int
@@ -28,7 +28,7 @@ class EmbeddingSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HeadSpec:
+class HeadSpec(TrackedSpec):
     """Hidden states to logits. `tied`: the weight is the embedding's table; `soft_cap` c makes them c · tanh(logits / c)."""
 
     vocab_size: int

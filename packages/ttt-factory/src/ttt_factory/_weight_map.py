@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from ttt_core import WeightError
 from ttt_factory._families import Fused, WeightNames
@@ -66,6 +67,11 @@ class Rows:
         self.shape = (groups * sizes[index], *whole.shape[1:])
         self._whole, self._groups = whole, groups
         self._start, self._stop = sum(sizes[:index]), sum(sizes[: index + 1])
+
+    @property
+    def directory(self) -> Path | None:
+        """The checkpoint that it is from, if it is from one."""
+        return getattr(self._whole, "directory", None)
 
     def read(self) -> Array:
         array = self._whole.read()

@@ -15,6 +15,7 @@ from ttt_attention import AttentionSpec, HeadNormSpec, Llama3Scaling, LongRopeSc
 from ttt_core import SpecError
 from ttt_embedding import EmbeddingSpec, HeadSpec
 from ttt_factory._families import FAMILIES, UNUSED_EVERYWHERE, Family
+from ttt_factory._tracking import Tracker
 from ttt_factory.spec import DecoderLayerSpec, ModelSpec
 from ttt_ffn import ActivationType, FFNSpec, MoESpec
 from ttt_norm import NormSpec, NormType
@@ -107,17 +108,21 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
         )
         for window in set(windows)
     }
+    track = Tracker(family.names)
     return ModelSpec(
         family=str(config["model_type"]),
         hidden_dim=hidden_dim,
         vocab_size=vocab_size,
         max_context=max_context,
-        embedding=EmbeddingSpec(
-            vocab_size=vocab_size, hidden_dim=hidden_dim, scale=hidden_dim**0.5 if family.soft_caps else 1.0
+        embedding=track.part(
+            EmbeddingSpec(
+                vocab_size=vocab_size, hidden_dim=hidden_dim, scale=hidden_dim**0.5 if family.soft_caps else 1.0
+            ),
+            "embedding",
         ),
-        layers=tuple(layers[window] for window in windows),
-        final_norm=norm,
-        head=head,
+        layers=tuple(track.layer(layers[window], number) for number, window in enumerate(windows)),
+        final_norm=track.part(norm, "final_norm"),
+        head=track.part(head, "head"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ttt_core import SpecError
+from ttt_core import SpecError, TrackedSpec
 
 __all__ = ["ActivationType", "FFNSpec", "MoESpec"]
 
@@ -19,7 +19,7 @@ class ActivationType(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FFNSpec:
+class FFNSpec(TrackedSpec):
     """A feed-forward block: hidden_dim → intermediate_dim → hidden_dim.
 
     `gated`: down(activation(gate(x)) ⊙ up(x)), else down(activation(up(x))); `bias`: each of these has one.
@@ -45,7 +45,7 @@ class FFNSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MoESpec:
+class MoESpec(TrackedSpec):
     """A mixture of `experts` feed-forward blocks of which each token's `active` best are computed and weighted.
 
     Weights are the softmax of the router's scores, `renormalise`: over the active experts only, so that they sum to 1.

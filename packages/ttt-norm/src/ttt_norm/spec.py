@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from ttt_core import SpecError
+from ttt_core import SpecError, TrackedSpec
 
 __all__ = ["NormSpec", "NormType"]
 
@@ -19,7 +19,7 @@ class NormType(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NormSpec:
+class NormSpec(TrackedSpec):
     """A normalisation over the last `dim` elements.
 
     `rms` divides by the root of the mean square, `layer` subtracts the mean before; the result is multiplied by offset + weight

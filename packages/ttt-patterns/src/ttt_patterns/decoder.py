@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
+from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, Referenced, SpecError, Tensor, Weight
 from ttt_hw import Plans, TimedByPlans, Workload
 from ttt_patterns._compose import from_template, load_parts, made
 from ttt_patterns._parts import weights_of
@@ -16,7 +16,7 @@ from ttt_patterns.spec import Residual
 __all__ = ["DecoderLayer"]
 
 
-class DecoderLayer(TimedByPlans):
+class DecoderLayer(TimedByPlans, Referenced):
     """Attention and a feed-forward branch, each normalised before and added to what comes in.
 
     pre_norm: h = x + attention(attention_norm(x)), y = h + ffn(ffn_norm(h)). parallel: h the same, y = h + ffn(ffn_norm(x)), or

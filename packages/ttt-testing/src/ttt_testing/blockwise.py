@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from ttt_core import DeviceError, ShapeError, SpecError
+from ttt_core import DeviceError, ShapeError, SpecError, TttError, WeightError
 from ttt_hw import current_backend, download
 from ttt_shard_dsl import TILE
 from ttt_testing._driver import Driver, Read
 from ttt_testing._finding import ancestors_of, block_name, parts, path_of, role_of, sizes_of, weights_of
 from ttt_testing._problem import Place, Problem
+from ttt_testing._tracked import tracked_reference
 from ttt_testing.metrics import max_difference, pcc
 from ttt_testing.values import Rounding, shadow
 
@@ -44,7 +45,7 @@ class BlockDifference:
 
     def __str__(self) -> str:
         verdict = "close" if self.close else "departs"
-        where = f"{self.path or 'the model'} ({self.block}), {self.reference}"
+        where = f"{f'{self.path} ({self.block})' if self.path else self.block}, beside {self.reference}"
         return f"{where}: max difference {self.max_difference:.3g} of {self.largest:.3g}, pcc {self.pcc:.6f}, {verdict}"
 
 
@@ -75,7 +76,7 @@ def reference_path(module: Any, reference: torch.nn.Module) -> str | None:
 def compare_with_reference(
     module: Any,
     x: torch.Tensor,
-    reference: Callable[..., Any],
+    reference: Callable[..., Any] | None = None,
     *,
     model: Any = None,
     device: Any = None,
@@ -85,8 +86,12 @@ def compare_with_reference(
 ) -> BlockDifference:
     """A module's prefill of x [1, tokens, width], or of ids [1, tokens], beside what a torch module or a function makes of it.
 
+    Without a reference: the module that the spec's reference_path tells, or the names of the weights, in the model of the
+    checkpoint that the weights come from; without such, the module's own float32 values, beside those that are rounded as on
+    the device (`rounding` is then "device").
     `model` is what the module is part of, if it is: its input then lies where that leaves it. `device` is the mesh, found by
-    the module's weights unless given. Errors: SpecError for a module that is no part of the model.
+    the module's weights unless given. Errors: SpecError for a module that is no part of the model, or that has no reference on a
+    device that computes; WeightError for weights that were left out.
     """
     mesh = _mesh(module) if device is None else device
     short = -x.shape[1] % TILE  # of whole tiles, which is what a model gives its layers; nothing sees rows behind it
@@ -109,13 +114,46 @@ def compare_with_reference(
     driver.learn_entries("prefill")
     sequence = torch.nn.functional.pad(x[0], (0, 0) * (x.ndim - 2) + (0, short))
     problem = Problem((sequence,), tuple(Place(0, row, f"row {row}") for row in range(tokens)))
-    with torch.no_grad():
-        expected = _first(reference(x))[0].float()
-    with _reading(mesh, rounding) as read:
-        actual = driver.run("prefill", problem, read)
-    rounded = rounding == "device" or current_backend(mesh) != "mock"
     name = str(getattr(reference, "__name__", type(reference).__name__))
+    if reference is None and (tracked := tracked_reference(module, reference_path)) is not None:
+        name, reference = tracked
+    if reference is not None:
+        with torch.no_grad():
+            expected = _first(reference(x))[0].float()
+    else:
+        expected, rounding, name = (
+            _own_values(module, driver, problem, mesh)[: x.shape[1]],
+            "device",
+            "its float32 values",
+        )
+    with _reading(mesh, rounding) as read:
+        actual = _run(driver, problem, read, module, alone=model is None)
+    rounded = rounding == "device" or current_backend(mesh) != "mock"
     return _difference(path, module, name, actual, expected, None if rounded else tolerance, least_pcc)
+
+
+def _own_values(module: Any, driver: Driver, problem: Problem, mesh: Any) -> torch.Tensor:
+    if current_backend(mesh) != "mock":
+        raise SpecError(
+            f"{type(module).__name__} has no reference: its spec has no reference_path, and its weights are from no checkpoint. "
+            "Give one: a torch module, or a function."
+        )
+    with _reading(mesh, "none") as read:
+        return _run(driver, problem, read, module, alone=True)
+
+
+def _run(driver: Driver, problem: Problem, read: Read, module: Any, *, alone: bool) -> torch.Tensor:
+    try:
+        return driver.run("prefill", problem, read)
+    except WeightError:
+        raise
+    except TttError as error:
+        if not alone:
+            raise
+        raise type(error)(
+            f"{error} Given was x interleaved in DRAM; if this {type(module).__name__} is part of a model, whose plan may put "
+            "its input elsewhere, say of which: compare_with_reference(x, model=model)."
+        ) from error
 
 
 def compare_blocks(

@@ -111,7 +111,7 @@ def spec_fields(spec: Any) -> dict[str, Scalar]:
     if spec is None or not is_dataclass(spec):
         return {}
     found: dict[str, Scalar] = {}
-    for field in fields(spec):
+    for field in (each for each in fields(spec) if each.compare):
         value = getattr(spec, field.name)
         if is_dataclass(value):
             found[field.name] = type(value).__name__

@@ -37,6 +37,11 @@ class StoredTensor:
         self.shape = shape
         self._checkpoint = checkpoint
 
+    @property
+    def directory(self) -> Path:
+        """The checkpoint's."""
+        return self._checkpoint.directory
+
     def read(self) -> Array:
         """The values in the file's own dtype, as ml_dtypes' bfloat16 where NumPy has none; floating-point ones are the file's
         own memory, which cannot be written."""

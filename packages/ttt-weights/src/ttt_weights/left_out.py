@@ -5,11 +5,12 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ttt_core import WeightError
+from ttt_core import Referenced, WeightError
 from ttt_hw import Array
 from ttt_weights.cache import WeightCache
 from ttt_weights.lazy import FingerprintedSource, LazyWeight, NoValues, Source, as_source
@@ -40,6 +41,11 @@ class LeftOut(NoValues):
     def each(self, count: int) -> list[LeftOut]:
         """Places for as many weights: role.0, role.1, …"""
         return [LeftOut(self.block, f"{self.role}.{index}") for index in range(count)]
+
+    @property
+    def directory(self) -> Path | None:
+        """The checkpoint that the weight that was given is from, if it is from one."""
+        return getattr(self._given, "directory", None)
 
     def anew(self) -> LeftOut:
         """An empty place like it."""
@@ -98,7 +104,7 @@ class _RandomValues:
         return values / np.float32(self.shape[-1] ** 0.5)
 
 
-class Loadable(ABC):
+class Loadable(Referenced, ABC):
     """A block whose weights may be left out when it is made. Its `weights` are LazyWeights."""
 
     @property
