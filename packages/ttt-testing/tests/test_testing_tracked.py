@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-import ttt_core.reference
 from ttt_attention import MultiHeadAttention
 from ttt_core import SpecError, TttError, WeightError
 from ttt_factory import ModelFactory
@@ -104,7 +104,7 @@ def test_a_function_and_a_block_within_a_planned_model(model: Any, mesh: Any) ->
 
 
 def test_without_ttt_testing_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
-    monkeypatch.setattr(ttt_core.reference, "entry_points", lambda **_: ())
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
     with pytest.raises(TttError) as caught:
         model.final_norm.compare_with_reference(X)
     assert str(caught.value) == (

@@ -1,5 +1,9 @@
 """Protocols, errors and vocabulary that the ttt packages share. No dependencies, any OS."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ttt_core.errors import (
     DeviceError as DeviceError,
     GenerationError as GenerationError,
@@ -11,7 +15,6 @@ from ttt_core.errors import (
     UnsupportedOnDevice as UnsupportedOnDevice,
     WeightError as WeightError,
 )
-from ttt_core.keywords import SpecKeywords as SpecKeywords
 from ttt_core.on_demand import on_demand as on_demand
 from ttt_core.protocols import (
     Attention as Attention,
@@ -30,7 +33,16 @@ from ttt_core.protocols import (
     Weight as Weight,
     Weighted as Weighted,
 )
-from ttt_core.reference import Closeness as Closeness, Referenced as Referenced, TrackedSpec as TrackedSpec
+
+if TYPE_CHECKING:
+    from ttt_core.keywords import SpecKeywords as SpecKeywords
+    from ttt_core.reference import Closeness as Closeness, Referenced as Referenced, TrackedSpec as TrackedSpec
+else:  # dataclasses take longer to import than all the rest
+    __getattr__ = on_demand(
+        __name__,
+        {"keywords": ["SpecKeywords"], "reference": ["Closeness", "Referenced", "TrackedSpec"]},
+        globals(),
+    )
 
 __all__ = [
     "Attention",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
 from ttt_core.errors import TttError
@@ -47,6 +46,8 @@ class Referenced:
         ttt_testing.compare_with_reference: `model=` of which it is a part, `rounding=`, `tolerance=`, `least_pcc=`.
         Errors: TttError if ttt-testing is not installed; those of ttt_testing.compare_with_reference.
         """
+        from importlib.metadata import entry_points  # takes longer to import than this package
+
         found = next(iter(entry_points(group=GROUP, name="with_reference")), None)
         if found is None:
             raise TttError(
