@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+__all__ = ["L1_BYTES_MORE", "num_links", "since"]
+
 
 def _numbers(release: str) -> tuple[int, ...]:
     """
