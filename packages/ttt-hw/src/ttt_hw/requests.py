@@ -45,7 +45,7 @@ __all__ = [
     "Workload",
 ]
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "tanh", "exp", "sigmoid"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "tanh", "exp", "sigmoid"]
 StoredKind = Literal["weight", "cache", "table", "index"]
 """What a stored tensor holds: weights, keys or values, a table or indices; layers share the last two."""
 
@@ -221,15 +221,31 @@ class ExpertMatmulRequest(OpRequest):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterRequest(OpRequest):
-    """Scores [1, 1, rows, experts] → routing weights [1, 1, rows, experts]: softmax of the `active` largest, 0 elsewhere."""
+    """Logits [1, 1, rows, experts] → routing weights [1, 1, rows, experts], 0 but for the `active` best experts of a row.
+
+    Inputs logits, with `selection_bias` a bias [1, 1, 1, experts], with `groups` > 1 a table [1, 1, groups, experts] that is 1
+    where the expert is of the group. Scores are the softmax or the sigmoid of the logits. The best are those with the largest
+    score + bias, of the `active_groups` groups with the largest maximum, or sum of their two largest. Their weights are their
+    scores, with `renormalise` over their sum, times `scale`.
+    """
 
     rows: int
     experts: int
     active: int
+    score: Literal["softmax", "sigmoid"] = "softmax"
+    renormalise: bool = True
+    selection_bias: bool = False
+    groups: int = 1
+    active_groups: int = 1
+    group_score: Literal["max", "top2"] = "max"
+    scale: float = 1.0
 
     @property
     def operands(self) -> tuple[TensorType, ...]:
-        return (TensorType(shape=(1, 1, self.rows, self.experts)),)
+        logits = TensorType(shape=(1, 1, self.rows, self.experts))
+        bias = (TensorType(shape=(1, 1, 1, self.experts)),) * self.selection_bias
+        table = (TensorType(shape=(1, 1, self.groups, self.experts)),) * (self.groups > 1)
+        return (logits, *bias, *table)
 
     @property
     def results(self) -> dict[str, TensorType]:
@@ -264,12 +280,19 @@ class NormRequest(OpRequest):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BinaryRequest(OpRequest):
-    """activation(a) op b, element by element, of equal shapes: a residual sum, a gate."""
+    """activation(a) op b, element by element, of equal shapes: a residual sum, a gate.
+
+    With `limit` a is at most that, and b between −limit and limit, before anything else; with `steepness` s the activation is
+    activation(s · a) / s; `b_offset` is added to b.
+    """
 
     op: Literal["add", "mul", "sub"]
     shape: tuple[int, int, int, int]
     activation: Activation | None = None
     """Of a."""
+    limit: float | None = None
+    steepness: float = 1.0
+    b_offset: float = 0.0
     a_dtype: DType = "bfloat16"
     b_dtype: DType = "bfloat16"
     output_dtype: DType = "bfloat16"

@@ -11,7 +11,7 @@ from ttt_hw.layouts import interleaved, placed, width_sharded
 from ttt_hw.patterns._rectangles import even_rectangles, grid_problems
 from ttt_hw.patterns._traffic import pages, spread, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.unary import activations
+from ttt_hw.patterns.unary import clamped, steep
 from ttt_hw.records import Board
 from ttt_hw.requests import BinaryRequest, OpRequest
 from ttt_shard_dsl import tile_bytes
@@ -64,13 +64,14 @@ class EltwiseGate(Pattern[BinaryRequest]):
 
     def circular_buffers(self, request: BinaryRequest, board: Board, reads: Sequence[str]) -> int:
         """Two tiles of each interleaved tensor, and what the activation makes of a: a tile of it, or for shards as many as the
-        engine does at a time: 2 in a product of bfloat16, else 8."""
-        a = tile_bytes(request.a_dtype)
+        engine does at a time: 2 in a product of bfloat16, else 8; the same of b where a limit or an offset changes it."""
+        a, changes_b = tile_bytes(request.a_dtype), _changes_b(request)
         if self.grid is not None:
             product = request.op == "mul" and request.a_dtype == request.b_dtype == "bfloat16"
-            return (2 if product else 8) * a if request.activation else 0
+            at_once = 2 if product else 8
+            return at_once * ((a if request.activation else 0) + (tile_bytes(request.b_dtype) if changes_b else 0))
         streams = 2 * (a + tile_bytes(request.b_dtype) + tile_bytes(request.output_dtype))
-        return streams + (a if request.activation else 0)
+        return streams + (a if request.activation else 0) + (tile_bytes(request.b_dtype) if changes_b else 0)
 
     def cores(self, request: BinaryRequest, board: Board) -> int:
         return self.grid[0] * self.grid[1] if self.grid is not None else spread(pages(request.operands[0])[0], board)
@@ -88,8 +89,12 @@ class EltwiseGate(Pattern[BinaryRequest]):
             "memory_config": placed(text, type_, board).to_memory_config(),
             "dtype": getattr(ttnn, request.output_dtype),  # else it is that of a
         }
-        if request.activation is not None:
-            arguments["input_tensor_a_activations"] = activations(request.activation)
+        of_a = clamped(None, request.limit) + steep(request.activation, request.steepness)
+        if of_a:
+            arguments["input_tensor_a_activations"] = of_a
+        if _changes_b(request):
+            low = None if request.limit is None else -request.limit
+            arguments["input_tensor_b_activations"] = clamped(low, request.limit, request.b_offset)
         return arguments
 
     def issue(self, request: BinaryRequest, board: Board, tensors: Sequence[Any]) -> Any:
@@ -97,3 +102,7 @@ class EltwiseGate(Pattern[BinaryRequest]):
 
         op = {"add": ttnn.add, "mul": ttnn.mul, "sub": ttnn.sub}[request.op]
         return op(tensors[0], tensors[1], **self.to_ttnn(request, board))
+
+
+def _changes_b(request: BinaryRequest) -> bool:
+    return request.limit is not None or request.b_offset != 0.0

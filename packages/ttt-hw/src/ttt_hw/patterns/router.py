@@ -16,14 +16,18 @@ from ttt_shard_dsl import TILE, tile_bytes
 __all__ = ["Router"]
 
 TOPK_WIDTH = 64  # columns to which ttnn.topk pads at least
-PROGRAMS = 11  # of the four calls, with the padding and the changes of layout within them
+MOST_EXPERTS = 512  # up to which topk was seen to run the same program
+PROGRAMS = 11  # of topk, softmax, zeros_like and scatter, with the padding and the changes of layout within them
+SCORED, GROUPED = 5, 24  # programs more: of scores before the choice; of groups
+EXCLUDED = 1e9  # what experts of other groups have less
 
 
 @dataclass(frozen=True, kw_only=True)
 class Router(Pattern[RouterRequest]):
-    """scatter(0 · scores, indices, softmax(values)) with values, indices = topk(scores): exact also where scores are equal.
+    """topk chooses, scatter puts the weights back where the experts were: exact also where scores are equal.
 
-    Everything lies interleaved in `memory`. Source: ttnn.topk, softmax, zeros_like, scatter.
+    Renormalised softmax is that of the chosen logits alone. Everything lies interleaved in `memory`.
+    Source: ttnn.topk, softmax, sigmoid, zeros_like, scatter; arXiv 2401.04088 section 2.1, arXiv 2412.19437 eq 12 to 16.
     """
 
     serves: ClassVar = (RouterRequest,)
@@ -36,7 +40,8 @@ class Router(Pattern[RouterRequest]):
         yield cls()
 
     def accepts(self, request: RouterRequest, board: Board) -> tuple[tuple[str, ...], ...]:
-        return ((interleaved(request.operands[0], self.memory),),)
+        logits, *stored = request.operands
+        return ((interleaved(logits, self.memory),), *((interleaved(each),) for each in stored))
 
     def results(self, request: RouterRequest, board: Board) -> tuple[str, ...]:
         return (interleaved(request.operands[0], self.memory),)
@@ -45,28 +50,43 @@ class Router(Pattern[RouterRequest]):
         most = min(request.experts, TILE)
         if not 1 <= request.active <= most:
             yield f"{request.active} active experts must be at least 1 and at most {most} of {request.experts}"
-        if request.experts > TOPK_WIDTH:
-            yield f"{request.experts} experts must be at most {TOPK_WIDTH}: beyond, topk runs another program"
+        if request.experts > MOST_EXPERTS:
+            yield f"{request.experts} experts must be at most {MOST_EXPERTS}: beyond, topk runs another program"
+        in_group, rest = divmod(request.experts, request.groups)
+        if rest or not 1 <= request.active_groups <= request.groups or (request.group_score == "top2" and in_group < 2):
+            yield (
+                f"{request.active_groups} of {request.groups} groups of {request.experts} experts by {request.group_score}: groups "
+                "must be of one size, at least 2 for top2, and no more active than there are"
+            )
+        elif request.groups > 1 and request.active > request.active_groups * in_group:
+            yield f"{request.active} active experts are more than the {request.active_groups * in_group} of the active groups"
 
     def circular_buffers(self, request: RouterRequest, board: Board, reads: Sequence[str]) -> int:
-        """Of topk, which takes most: two tiles of scores and two of indices, each twice as they come, transposed, and sorted."""
-        return 18 * tile_bytes("bfloat16")
+        """Of topk: two tiles of scores and two of indices, each twice as they come, transposed, and sorted; or of the softmax of
+        many experts, twice their tiles, in eights, and 15 more: at most so much."""
+        topk = 18 * tile_bytes("bfloat16")
+        if request.score == "sigmoid" or _of_chosen_logits(request):
+            return topk
+        tiles = -(-request.experts // TILE)
+        row = tiles if tiles <= 4 else -(-tiles // 8) * 8
+        return max(topk, (2 * row + 15 if tiles > 2 else 0) * tile_bytes("bfloat16"))
 
     def cores(self, request: RouterRequest, board: Board) -> int:
         return min(board.grid[0] * board.grid[1], -(-request.rows // TILE))
 
     def work(self, request: RouterRequest, board: Board, reads: Sequence[str]) -> Work:
         rows, tile = -(-request.rows // TILE), tile_bytes("bfloat16")
-        width = TOPK_WIDTH // TILE
+        width = max(TOPK_WIDTH, request.experts) // TILE
+        programs = PROGRAMS + SCORED * (not _of_chosen_logits(request)) + GROUPED * (request.groups > 1)
         a_core = -(-rows // self.cores(request, board))
-        moved = PROGRAMS * 2 * rows * width * tile
+        moved = programs * 2 * rows * width * tile
         in_dram = self.memory == "dram"
         return Work(
-            vector_bytes=PROGRAMS * a_core * width * tile * 4,
+            vector_bytes=programs * a_core * width * tile * 4,
             dram_bytes=moved if in_dram else 0,
-            dram_pages=PROGRAMS * 2 * rows * width if in_dram else 0,
-            noc_bytes=PROGRAMS * 2 * a_core * width * tile,
-            programs=PROGRAMS,
+            dram_pages=programs * 2 * rows * width if in_dram else 0,
+            noc_bytes=programs * 2 * a_core * width * tile,
+            programs=programs,
         )
 
     def to_ttnn(self, request: RouterRequest, board: Board) -> dict[str, Any]:
@@ -77,8 +97,44 @@ class Router(Pattern[RouterRequest]):
     def issue(self, request: RouterRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        (scores,) = tensors
+        logits, *stored = tensors
         memory = self.to_ttnn(request, board)
-        values, indices = ttnn.topk(scores, request.active, dim=-1, largest=True, sorted=True, **memory)
-        weights = ttnn.softmax(values, dim=-1, numeric_stable=True, **memory)
-        return ttnn.scatter(ttnn.zeros_like(scores, **memory), -1, indices, weights, **memory)
+
+        def best(x: Any, count: int) -> Any:
+            return ttnn.topk(x, count, dim=-1, largest=True, sorted=True, **memory)
+
+        def put(like: Any, indices: Any, values: Any) -> Any:
+            return ttnn.scatter(ttnn.zeros_like(like, **memory), -1, indices, values, **memory)
+
+        def scaled(weights: Any) -> Any:
+            return weights if request.scale == 1.0 else ttnn.mul(weights, request.scale, **memory)
+
+        if _of_chosen_logits(request):
+            values, indices = best(logits, request.active)
+            return put(logits, indices, scaled(ttnn.softmax(values, dim=-1, numeric_stable=True, **memory)))
+        if request.score == "softmax":
+            scores = ttnn.softmax(logits, dim=-1, numeric_stable=True, **memory)
+        else:
+            scores = ttnn.sigmoid(logits, **memory)
+        choice = ttnn.add(scores, stored[0], **memory) if request.selection_bias else scores
+        if request.groups > 1:
+            rows, groups = logits.shape[-2], request.groups
+            grouped = ttnn.reshape(choice, (1, rows, groups, request.experts // groups))
+            values, _ = best(grouped, 2 if request.group_score == "top2" else 1)
+            group_scores = ttnn.reshape(ttnn.sum(values, dim=-1, keepdim=True, **memory), (1, 1, rows, groups))
+            values, indices = best(group_scores, request.active_groups)
+            chosen_groups = put(group_scores, indices, ttnn.ones_like(values, **memory))
+            away = ttnn.mul(ttnn.add(chosen_groups, -1.0, **memory), EXCLUDED, **memory)
+            choice = ttnn.add(choice, ttnn.matmul(away, stored[-1], **memory), **memory)
+        values, indices = best(choice, request.active)
+        chosen = put(choice, indices, ttnn.ones_like(values, **memory))
+        weights = ttnn.mul(scores, chosen, **memory)
+        if request.renormalise:
+            weights = ttnn.div(weights, ttnn.sum(weights, dim=-1, keepdim=True, **memory), **memory)
+        return scaled(weights)
+
+
+def _of_chosen_logits(request: RouterRequest) -> bool:
+    """Whether the largest logits are the best experts, and their softmax the weights."""
+    plain = not request.selection_bias and request.groups == 1
+    return plain and request.score == "softmax" and request.renormalise

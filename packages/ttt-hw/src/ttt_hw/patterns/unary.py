@@ -15,6 +15,9 @@ from ttt_hw.requests import Activation, OpRequest, UnaryRequest
 
 __all__ = ["Unary"]
 
+QUICK_GELU = 1.702  # steepness of the silu that it is; QuickGELUActivation of transformers
+SINGLE = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "exp", "sigmoid")
+"""Activations that are one operation, so that a matmul can have them in its program."""
 _GELU_TANH = 2  # of ttnn.GeluVariant: 0 the exact one, 1 a lookup table
 
 
@@ -24,15 +27,44 @@ def activations(activation: Activation | None, scale: float = 1.0) -> list[Any]:
 
     chain: list[Any] = []
     if scale != 1.0:
-        chain.append(ttnn.UnaryWithParam(ttnn.UnaryOpType.MUL_UNARY_SFPU, scale))
+        chain.append(_times(scale))
     if activation in ("gelu", "gelu_tanh"):
         variant = _GELU_TANH if activation == "gelu_tanh" else 0
         chain.append(ttnn.UnaryWithParam(ttnn.UnaryOpType.GELU, float(variant)))
+    elif activation == "quick_gelu":
+        chain += steep("silu", QUICK_GELU)
+    elif activation == "relu2":
+        chain += [ttnn.UnaryWithParam(kind) for kind in (ttnn.UnaryOpType.RELU, ttnn.UnaryOpType.SQUARE)]
     elif activation in ("tanh", "exp"):
         chain.append(ttnn.UnaryWithParam(getattr(ttnn.UnaryOpType, activation.upper()), 0.0))  # 1: a cruder one
     elif activation is not None:
         chain.append(ttnn.UnaryWithParam(getattr(ttnn.UnaryOpType, activation.upper())))
     return chain
+
+
+def steep(activation: Activation | None, steepness: float) -> list[Any]:
+    """ttnn's chain for activation(s · x) / s."""
+    return activations(activation, steepness) + ([_times(1 / steepness)] if steepness != 1.0 else [])
+
+
+def clamped(low: float | None, high: float | None, offset: float = 0.0) -> list[Any]:
+    """ttnn's chain for min(max(x, low), high) + offset."""
+    import ttnn
+
+    chain: list[Any] = []
+    if low is not None:
+        chain.append(ttnn.UnaryWithParam(ttnn.UnaryOpType.MAXIMUM, low))
+    if high is not None:
+        chain.append(ttnn.UnaryWithParam(ttnn.UnaryOpType.MINIMUM, high))
+    if offset:
+        chain.append(ttnn.UnaryWithParam(ttnn.UnaryOpType.ADD_UNARY_SFPU, offset))
+    return chain
+
+
+def _times(factor: float) -> Any:
+    import ttnn
+
+    return ttnn.UnaryWithParam(ttnn.UnaryOpType.MUL_UNARY_SFPU, factor)
 
 
 @dataclass(frozen=True, kw_only=True)
