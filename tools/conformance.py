@@ -190,7 +190,11 @@ def report(chosen: list[Variant], found: dict[str, list[dict[str, Any]]], second
         cases = [case for case in every if case["variant"] == variant.name and case["case"]]
         values = [case for case in cases if case["case"] != "switched off"]
         switched = [case for case in cases if case["case"] == "switched off"]
-        off = "" if variant.without is None else ("missed" if all(map(_passed, switched)) else "NOT MISSED")
+        off = (
+            ""
+            if variant.without is None or not switched
+            else ("missed" if all(map(_passed, switched)) else "NOT MISSED")
+        )
         bad = sum(not _passed(case) for case in cases)
         wrong += bad
         table.add_row(

@@ -5,8 +5,10 @@ Tolerance: float32 sums of up to 100 products in another order; outputs are belo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import gelu, linear, silu
@@ -15,12 +17,16 @@ from ttt_core import FeedForward, SpecError, WeightError
 from ttt_ffn import MLP, ActivationType, FFNSpec, GatedMLP, GeGLU, MoE, MoESpec, SwiGLU, requests
 from ttt_hw import board, upload
 from ttt_testing import max_difference, shadow
+from ttt_weights import RandomWeights
 
 HIDDEN, INNER, EXPERTS = 96, 100, 4
 ACTIVATIONS: dict[ActivationType, Any] = {
     ActivationType.SILU: silu,
     ActivationType.GELU: gelu,
     ActivationType.GELU_TANH: lambda x: gelu(x, approximate="tanh"),
+    ActivationType.QUICK_GELU: lambda x: x * (1.702 * x).sigmoid(),
+    ActivationType.RELU: torch.relu,
+    ActivationType.RELU2: lambda x: torch.relu(x).square(),
 }
 MIXTURE = MoESpec(experts=EXPERTS, active=2, ffn=FFNSpec(hidden_dim=HIDDEN, intermediate_dim=INNER))
 
@@ -151,3 +157,77 @@ def test_biases_and_the_spec_agree(bias: bool, given: bool, message: str, mesh: 
     spec = FFNSpec(hidden_dim=HIDDEN, intermediate_dim=INNER, gated=False, bias=bias)
     with pytest.raises(WeightError, match=rf"^the spec says bias={bias}, and up_bias {message}\. Give all biases, or"):
         MLP(spec, **weights, device=mesh)
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "message"),
+    [
+        ({"router_bias": True}, ["router_bias"], ""),
+        (
+            {"router_bias": True},
+            [],
+            "the spec has router_bias, and it was not given. Give what the spec has, or change it.",
+        ),
+        (
+            {},
+            ["selection_bias"],
+            "the spec has no selection_bias, and it was given. Give what the spec has, or change it.",
+        ),
+        ({"shared": MIXTURE.ffn}, ["shared_gate", "shared_up"], "the spec has shared_down, and it was not given."),
+        ({}, ["shared_router"], "the spec has no shared_router, and it was given."),
+    ],
+)
+def test_what_experts_are_given_and_the_spec_agree(spec: Any, given: list[str], message: str, mesh: Any) -> None:
+    shapes = {"router_bias": (4,), "selection_bias": (4,), "shared_router": (1, HIDDEN)}
+    weights: dict[str, Any] = {"router": np.ones((4, HIDDEN), np.float32)}
+    weights |= {role: [np.ones((INNER, HIDDEN), np.float32)] * 4 for role in ("gate", "up")}
+    weights |= {"down": [np.ones((HIDDEN, INNER), np.float32)] * 4}
+    weights |= {role: np.ones(shapes.get(role, (INNER, HIDDEN)), np.float32) for role in given}
+    if not message:
+        assert len(MoE(replace(MIXTURE, **spec), **weights, device=mesh).weights) == 5
+        return
+    with pytest.raises(WeightError) as caught:
+        MoE(replace(MIXTURE, **spec), **weights, device=mesh)
+    assert str(caught.value).startswith(message)
+
+
+def test_experts_from_keywords_and_weights_later(mesh: Any) -> None:
+    ours = MoE(
+        experts=4, active=2, hidden_dim=HIDDEN, intermediate_dim=INNER, bias=True, score="sigmoid", selection_bias=True, groups=2,
+        active_groups=1, shared_hidden_dim=HIDDEN, shared_intermediate_dim=64, gate_shared=True, device=mesh,
+    )  # fmt: skip
+    assert ours.spec.shared == FFNSpec(hidden_dim=HIDDEN, intermediate_dim=64)
+    ours.load(RandomWeights())
+    x = random(1, 1, 33, HIDDEN)
+    with shadow() as values:
+        y = values.to_torch(ours.prefill_forward(upload(x.numpy(), mesh, dtype="bfloat16")))
+    assert y.shape == x.shape
+    assert bool(y.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": "sparsemixer"}, r"the score is softmax or sigmoid, that of a group max or top2\."),
+        ({"groups": 3}, r"groups divide the experts, 1 to all of them can be active, and the scale is above 0\."),
+        ({"groups": 2, "active_groups": 3}, r"groups divide the experts"),
+        ({"scale": 0.0}, r"groups divide the experts"),
+        ({"gate_shared": True}, r"without one there is nothing to gate\."),
+        ({"shared": FFNSpec(hidden_dim=32, intermediate_dim=64)}, r"a shared block has the experts' hidden_dim 96"),
+    ],
+)
+def test_a_mixture_out_of_range_is_refused(change: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        replace(MIXTURE, **change)
+
+
+@pytest.mark.parametrize("change", [{"limit": 0.0}, {"steepness": -1.0}, {"gated": False, "limit": 7.0}])
+def test_a_block_out_of_range_is_refused(change: Any) -> None:
+    with pytest.raises(SpecError, match=r"both must be above 0\.|only a gated block has them"):
+        replace(MIXTURE.ffn, **change)
+
+
+def test_a_shared_block_with_biases_is_refused(mesh: Any) -> None:
+    spec = replace(MIXTURE, shared=replace(MIXTURE.ffn, bias=True))
+    with pytest.raises(SpecError, match=r"^MoE has a shared block without biases"):
+        MoE(spec, device=mesh)

@@ -67,14 +67,20 @@ def test_parameters() -> None:
     assert EXPERTS.num_parameters == 4 * GATED.num_parameters + 4 * 64
 
 
-@pytest.mark.parametrize("spec", [
-    replace(EXPERTS, renormalise=False), replace(EXPERTS, ffn=PLAIN), replace(EXPERTS, ffn=replace(GATED, bias=True)),
-])  # fmt: skip
-def test_experts_without_a_list_are_refused(spec: MoESpec) -> None:
-    with pytest.raises(
-        SpecError, match=r"^experts are listed with a gate, without biases and renormalised; the spec says"
-    ):
-        listed(spec, DECODE)
+def test_experts_with_all_there_is() -> None:
+    spec = replace(
+        EXPERTS, ffn=replace(GATED, bias=True), router_bias=True, selection_bias=True, groups=2, shared=GATED, gate_shared=True
+    )  # fmt: skip
+    block = listed(spec, DECODE)
+    biased = ["gate_matmul", "gate_biased", "up_matmul", "up_biased", "gate", "down_matmul", "down_biased"]
+    shared = ["shared_gate_matmul", "shared_up_matmul", "shared_gate", "shared_down_matmul", "shared_router_matmul"]
+    names = [op.name for op in block.ops]
+    assert names[2:9] == biased
+    assert [name for name in names if name.startswith("shared")] == [*shared, "shared_share", "shared_weighted"]
+    assert names[-1] == "with_shared"
+    assert block.types["group_table"].shape == (1, 1, 2, 4)
+    assert block.types["down_bias"].shape == (1, 4, 1, 64)
+    assert spec.num_parameters == 4 * (GATED.num_parameters + 2 * 100 + 64 + 64 + 2) + GATED.num_parameters + 64
 
 
 @pytest.mark.parametrize("active", [0, 5])

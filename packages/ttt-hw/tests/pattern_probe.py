@@ -98,8 +98,20 @@ def requests(kind: type[Pattern[Any]], rows: int, model: str, chips: int = 1) ->
                 name="gate", inputs=("a", "b"), op="mul", shape=(1, 1, rows, -(-inner // chips // 32) * 32),
                 activation=activation, a_dtype=half, b_dtype=half, output_dtype="bfloat8_b",
             )  # fmt: skip
+        yield BinaryRequest(
+            name="gate", inputs=("a", "b"), op="mul", shape=(1, 1, rows, 2048), activation="silu", limit=7.0, steepness=1.702,
+            b_offset=1.0,
+        )  # fmt: skip
+        yield BinaryRequest(name="sum", inputs=("a", "b"), op="add", shape=(1, 1, rows, dim), b_scale=0.22)
     elif kind is Unary:
-        for activation, scale in (("gelu", 1.0), ("tanh", 0.02), ("silu", 1.0), (None, 59.87)):
+        for activation, scale in (
+            ("relu2", 1.0),
+            ("quick_gelu", 1.0),
+            ("gelu", 1.0),
+            ("tanh", 0.02),
+            ("silu", 1.0),
+            (None, 59.87),
+        ):
             yield UnaryRequest(name="u", inputs=("x",), shape=(1, 1, rows, dim), activation=activation, scale=scale)
     elif kind in (InterleavedNorm, ShardedNorm):
         yield from _norms(rows, dim, heads, head_dim)

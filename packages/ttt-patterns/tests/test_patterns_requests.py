@@ -90,7 +90,11 @@ def test_an_operation_without_a_result() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"residual": "serial"}, "LayerSpec(residual='serial'): it must be pre_norm, parallel or sandwich."),
+        (
+            {"residual": "serial"},
+            "(residual='serial'): it must be one of pre_norm, post_norm, branch_output, sandwich, parallel.",
+        ),
+        ({"multiplier": 0.0}, "a branch that is multiplied by 0 is none; leave the layer out."),
         ({"residual": "sandwich"}, "with 0 output norms: sandwich has two, the others none."),
         ({"residual": "sandwich", "ffn_output_norm": 1}, "with 1 output norms: sandwich has two, the others none."),
         ({"attention_output_norm": 1, "ffn_output_norm": 1}, "with 2 output norms: sandwich has two, the others none."),

@@ -37,6 +37,9 @@ ACTIVATIONS = {
     "gelu_fast": ActivationType.GELU_TANH,
     "gelu_new": ActivationType.GELU_TANH,
     "gelu_pytorch_tanh": ActivationType.GELU_TANH,
+    "relu": ActivationType.RELU,
+    "relu2": ActivationType.RELU2,
+    "quick_gelu": ActivationType.QUICK_GELU,
 }
 MAX_LAYERS = 1_000  # blocks are built one by one: more is a slip that would keep a machine busy for minutes
 

@@ -21,16 +21,19 @@ def given_weights(block: object, spec: FFNSpec, **given: Source | Array | None) 
 
 
 class FFNWeights:
-    """Makes them from what a checkpoint has, for the places that the plans say.
+    """Makes them from what a checkpoint has, for the places that the plans say; `prefix` begins their names there.
 
-    The bias of the down weight is whole on every chip, divided by the chips, so that their sum has it once.
+    The bias of the down weight is whole on every chip, divided by the chips, so that their sum has it once. Multipliers of the
+    spec are in the weights and biases.
     """
 
-    def __init__(self, spec: FFNSpec, device: Any, plans: Plans) -> None:
+    def __init__(self, spec: FFNSpec, device: Any, plans: Plans, *, prefix: str = "") -> None:
         self._spec = spec
         self._device = device
         self._plans = plans
+        self._prefix = prefix
         self._chips = board_of(device).mesh[1]
+        self._factors = {"gate": spec.gate_multiplier, "up": 1.0, "down": spec.down_multiplier}
 
     def wide(self, role: str, weight: Source | Array) -> LazyWeight:
         return self._transposed(role, weight, self._spec.intermediate_dim, self._spec.hidden_dim, split=3)
@@ -50,11 +53,34 @@ class FFNWeights:
     def down_experts(self, experts: Sequence[Source | Array]) -> LazyWeight:
         return self._stacked("down", experts, self._spec.hidden_dim, self._spec.intermediate_dim, split=2)
 
-    def _transposed(self, role: str, weight: Source | Array, rows: int, columns: int, *, split: int) -> LazyWeight:
-        name = f"{role}_weight"
+    def wide_expert_biases(self, role: str, experts: Sequence[Source | Array] | None) -> LazyWeight | NoWeight:
+        return self._stacked_biases(role, experts, self._spec.intermediate_dim, parts=1, split=True)
+
+    def down_expert_biases(self, experts: Sequence[Source | Array] | None) -> LazyWeight | NoWeight:
+        return self._stacked_biases("down", experts, self._spec.hidden_dim, parts=self._chips, split=False)
+
+    def whole(
+        self, name: str, weight: Source | Array | None, rows: int, columns: int | None = None
+    ) -> LazyWeight | NoWeight:
+        """A matrix [rows, columns], transposed, or a vector [rows], the same on every chip."""
+        if weight is None:
+            return NoWeight()
+        shape = (1, 1, columns or 1, rows)
+        wanted = (rows,) if columns is None else (rows, columns)
         return LazyWeight(
-            [as_source(weight, shape=(rows, columns), name=f"the {role} weight")],
-            lambda w: w.T.reshape(1, 1, columns, rows),
+            [as_source(weight, shape=wanted, name=f"the {name.replace('_', ' ')}")],
+            lambda w: w.T.reshape(shape),
+            shape=shape,
+            dtype=self._plans.dtypes[name],
+            device=self._device,
+            placement=self._plans.stored[name],
+        )
+
+    def _transposed(self, role: str, weight: Source | Array, rows: int, columns: int, *, split: int) -> LazyWeight:
+        name, factor = f"{self._prefix}{role}_weight", self._factors[role]
+        return LazyWeight(
+            [as_source(weight, shape=(rows, columns), name=f"the {self._prefix.replace('_', ' ')}{role} weight")],
+            lambda w: _times(w, factor).T.reshape(1, 1, columns, rows),
             shape=(1, 1, columns, rows),
             dtype=self._plans.dtypes[name],
             device=self._device,
@@ -64,13 +90,13 @@ class FFNWeights:
     def _stacked(
         self, role: str, experts: Sequence[Source | Array], rows: int, columns: int, *, split: int
     ) -> LazyWeight:
-        name = f"{role}_weight"
+        name, factor = f"{role}_weight", self._factors[role]
         return LazyWeight(
             [
                 as_source(weight, shape=(rows, columns), name=f"the {role} weight of expert {expert}")
                 for expert, weight in enumerate(experts)
             ],
-            lambda *weights: np.stack(weights).swapaxes(1, 2)[None],
+            lambda *weights: _times(np.stack(weights), factor).swapaxes(1, 2)[None],
             shape=(1, len(experts), columns, rows),
             dtype=self._plans.dtypes[name],
             device=self._device,
@@ -80,20 +106,47 @@ class FFNWeights:
     def _bias(
         self, role: str, bias: Source | Array | None, width: int, *, parts: int, split: bool
     ) -> LazyWeight | NoWeight:
-        name = f"{role}_bias"
-        if (bias is not None) != self._spec.bias:
-            raise WeightError(
-                f"the spec says bias={self._spec.bias}, and {name} was {'not ' if bias is None else ''}given. Give all biases, "
-                "or change the spec."
-            )
+        name, factor = f"{self._prefix}{role}_bias", self._factors[role] / parts
+        self._check_bias(name, bias)
         if bias is None:
             return NoWeight()
         placement = self._plans.stored[name]
         return LazyWeight(
-            [as_source(bias, shape=(width,), name=f"the {role} bias")],
-            lambda b: (b / np.float32(parts)).reshape(1, 1, 1, width),
+            [as_source(bias, shape=(width,), name=f"the {self._prefix.replace('_', ' ')}{role} bias")],
+            lambda b: _times(b, factor).reshape(1, 1, 1, width),
             shape=(1, 1, 1, width),
             dtype=self._plans.dtypes[name],
             device=self._device,
             placement=on_mesh(placement, dim=3, multiple=TILE * self._chips) if split else placement,
         )
+
+    def _stacked_biases(
+        self, role: str, experts: Sequence[Source | Array] | None, width: int, *, parts: int, split: bool
+    ) -> LazyWeight | NoWeight:
+        name, factor = f"{role}_bias", self._factors[role] / parts
+        self._check_bias(name, experts)
+        if experts is None:
+            return NoWeight()
+        placement, count = self._plans.stored[name], len(experts)
+        return LazyWeight(
+            [
+                as_source(bias, shape=(width,), name=f"the {role} bias of expert {expert}")
+                for expert, bias in enumerate(experts)
+            ],
+            lambda *biases: np.stack([_times(b, factor) for b in biases]).reshape(1, count, 1, width),
+            shape=(1, count, 1, width),
+            dtype=self._plans.dtypes[name],
+            device=self._device,
+            placement=on_mesh(placement, dim=3, multiple=TILE * self._chips) if split else placement,
+        )
+
+    def _check_bias(self, name: str, bias: object) -> None:
+        if (bias is not None) != self._spec.bias:
+            raise WeightError(
+                f"the spec says bias={self._spec.bias}, and {name} was {'not ' if bias is None else ''}given. Give all biases, "
+                "or change the spec."
+            )
+
+
+def _times(values: Any, factor: float) -> Any:
+    return values if factor == 1.0 else values * np.float32(factor)

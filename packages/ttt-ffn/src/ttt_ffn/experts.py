@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+import numpy as np
 
 from ttt_core import SpecError, SpecKeywords, Tensor, WeightError
 from ttt_ffn import requests
@@ -26,23 +28,26 @@ from ttt_hw import (
     given_or_own,
     typical,
 )
-from ttt_weights import LazyWeight, LeftOut, Loadable, Source, as_source, or_left_out
+from ttt_weights import LazyWeight, LeftOut, Loadable, NoWeight, Source, flags_apart, or_left_out
 
 __all__ = ["MoE"]
 
 
 class MoE(TimedByPlans, Loadable):
-    """y = Σ over a row's `active` best experts e of weight_e · down_e(activation(gate_e(x)) ⊙ up_e(x)).
+    """y = Σ over a row's `active` best experts e of weight_e · e(x) + shared(x); each of them is as GatedMLP or MLP.
 
-    The weights are the softmax of the best experts' scores x · routerᵀ.
-    Shapes: x [1, 1, rows, hidden_dim] → the same; router [experts, hidden_dim]; of each expert
-    gate, up [intermediate_dim, hidden_dim], down [hidden_dim, intermediate_dim]. All are stored transposed, those of experts
-    stacked; the columns of a mesh split each expert's intermediate dim and sum their outputs.
+    Logits are x · routerᵀ + router_bias; which experts are best, and their weights, MoESpec says. shared(x) is there where the
+    spec has it, times sigmoid(x · shared_routerᵀ) where that is gated.
+    Shapes: x [1, 1, rows, hidden_dim] → the same; router [experts, hidden_dim], router_bias and selection_bias [experts]; of each
+    expert gate, up [intermediate_dim, hidden_dim], down [hidden_dim, intermediate_dim], biases as long as they have rows; of the
+    shared block likewise, shared_router [1, hidden_dim]. Matrices are stored transposed, those of experts stacked; the columns of
+    a mesh split each inner dim and sum their outputs.
     Made from a spec or its fields as keywords; without weights, for `load` to give them. `dtype` instead of those of `hw_mode`.
     `plans` of a layer; without, its own, with activations interleaved in DRAM in prefill and in L1 in decode.
-    Errors: SpecError for a spec without experts, WeightError for a wrong shape or number of experts, PlacementError if no config
-    fits, or for overrides that are not legal; those of ffn_request.
-    Source: arXiv 2401.04088 section 2.1; MixtralSparseMoeBlock of transformers.
+    Errors: SpecError for a spec without experts or a shared block with biases, WeightError for a wrong shape or number of
+    experts, a weight that the spec asks for and that is not given (or the reverse), PlacementError if no config fits, or for
+    overrides that are not legal.
+    Source: arXiv 2401.04088 section 2.1; MixtralSparseMoeBlock, Qwen2MoeSparseMoeBlock, DeepseekV3MoE, GptOssMLP of transformers.
     """
 
     keywords: ClassVar = SpecKeywords[FFNSpec | MoESpec](MoESpec, inline="ffn")
@@ -52,9 +57,18 @@ class MoE(TimedByPlans, Loadable):
         spec: FFNSpec | MoESpec | None = None,
         *,
         router: Source | Array | None = None,
+        router_bias: Source | Array | bool | None = None,
+        selection_bias: Source | Array | bool | None = None,
         gate: Sequence[Source | Array] | None = None,
         up: Sequence[Source | Array] | None = None,
         down: Sequence[Source | Array] | None = None,
+        gate_bias: Sequence[Source | Array] | None = None,
+        up_bias: Sequence[Source | Array] | None = None,
+        down_bias: Sequence[Source | Array] | None = None,
+        shared_gate: Source | Array | None = None,
+        shared_up: Source | Array | None = None,
+        shared_down: Source | Array | None = None,
+        shared_router: Source | Array | None = None,
         device: Any,
         dtype: DType | None = None,
         hw_mode: HardwareMode = "balanced",
@@ -62,20 +76,22 @@ class MoE(TimedByPlans, Loadable):
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
     ) -> None:
+        apart = flags_apart(
+            {
+                "router": router, "router_bias": router_bias, "selection_bias": selection_bias,
+                "gate": gate, "up": up, "down": down, "gate_bias": gate_bias, "up_bias": up_bias, "down_bias": down_bias,
+                "shared_gate": shared_gate, "shared_up": shared_up, "shared_down": shared_down,
+                "shared_router": shared_router,
+            },
+            fields,
+        )  # fmt: skip
         spec = self.keywords(spec, fields, block=type(self).__name__)
         if not isinstance(spec, MoESpec):
             raise SpecError(f"MoE chooses among experts, the spec says {spec}. Use a block that computes it.")
-        given = or_left_out(type(self).__name__, {"router": router, "gate": gate, "up": up, "down": down})
-        gate, up, down = (
-            place.each(spec.experts) if isinstance(place := given[role], LeftOut) else place
-            for role in ("gate", "up", "down")
-        )
-        if any(len(weights) != spec.experts for weights in (gate, up, down)):
-            raise WeightError(
-                f"gate, up and down weights of {len(gate)}, {len(up)} and {len(down)} experts were given, the spec says "
-                f"{spec.experts}. Give those of each expert."
-            )
+        if spec.shared is not None and spec.shared.bias:
+            raise SpecError(f"MoE has a shared block without biases, the spec says {spec.shared}. Leave them out.")
         self.spec = spec
+        given = self._given(spec, apart)
         chosen = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
         precision = chosen_precision(PROFILES, hw_mode, chosen)
         self._plans = given_or_own(
@@ -85,18 +101,70 @@ class MoE(TimedByPlans, Loadable):
             typical=typical(),
             overrides=hw_config_overrides,
         )
-        shape = (1, 1, spec.hidden_dim, spec.experts)
-        self.router = LazyWeight(
-            [as_source(given["router"], shape=(spec.experts, spec.hidden_dim), name="the router weight")],
-            lambda w: w.T.reshape(shape),
-            shape=shape,
-            dtype=self._plans.dtypes["router_weight"],
-            device=device,
-            placement=self._plans.stored["router_weight"],
-        )
         stored = FFNWeights(spec.ffn, device, self._plans)
-        self.gate, self.up = stored.wide_experts("gate", gate), stored.wide_experts("up", up)
-        self.down = stored.down_experts(down)
+        self.router = stored.whole("router_weight", given["router"], spec.experts, spec.hidden_dim)
+        self.router_bias = stored.whole("router_bias", given["router_bias"], spec.experts)
+        self.selection_bias = stored.whole("selection_bias", given["selection_bias"], spec.experts)
+        self._group_table = stored.whole("group_table", _group_table(spec), spec.experts, spec.groups)
+        self._choice = [
+            each for each in (self.selection_bias, self._group_table) if isinstance(each, LazyWeight)
+        ]  # what the choice reads besides logits
+        self.gate: LazyWeight | NoWeight = NoWeight()
+        self.gate_bias: LazyWeight | NoWeight = NoWeight()
+        if spec.ffn.gated:
+            self.gate = stored.wide_experts("gate", given["gate"])
+            self.gate_bias = stored.wide_expert_biases("gate", given["gate_bias"])
+        self.up, self.down = stored.wide_experts("up", given["up"]), stored.down_experts(given["down"])
+        self.up_bias = stored.wide_expert_biases("up", given["up_bias"])
+        self.down_bias = stored.down_expert_biases(given["down_bias"])
+        self.shared_gate: LazyWeight | NoWeight = NoWeight()
+        self.shared_up: LazyWeight | NoWeight = NoWeight()
+        self.shared_down: LazyWeight | NoWeight = NoWeight()
+        self.shared_router = stored.whole("shared_router_weight", given["shared_router"], 1, spec.hidden_dim)
+        self._add_shared = self._without_shared
+        if spec.shared is not None:
+            shared = FFNWeights(spec.shared, device, self._plans, prefix="shared_")
+            self.shared_up, self.shared_down = shared.wide("up", given["shared_up"]), shared.down(given["shared_down"])
+            self._add_shared = self._plain_shared
+            if spec.shared.gated:
+                self.shared_gate = shared.wide("gate", given["shared_gate"])
+                self._add_shared = self._gated_shared
+        self._inner = self._gated if spec.ffn.gated else self._plain
+
+    @staticmethod
+    def _given(spec: MoESpec, apart: Mapping[str, Any]) -> dict[str, Any]:
+        """The weights by name, with a place for each that was left out; those of experts as lists."""
+        shared, biases = spec.shared is not None, spec.ffn.bias
+        has = {
+            "router_bias": spec.router_bias,
+            "selection_bias": spec.selection_bias,
+            "gate": spec.ffn.gated,
+            "gate_bias": biases and spec.ffn.gated,
+            "up_bias": biases,
+            "down_bias": biases,
+            "shared_gate": spec.shared is not None and spec.shared.gated,
+            "shared_up": shared,
+            "shared_down": shared,
+            "shared_router": spec.gate_shared,
+        }
+        given = or_left_out("MoE", apart, optional=has)
+        for role in ("gate", "up", "down", "gate_bias", "up_bias", "down_bias"):
+            if isinstance(place := given[role], LeftOut):
+                given[role] = place.each(spec.experts)
+        if wrong := [role for role, wanted in has.items() if (given[role] is not None) != wanted]:
+            said = "not given" if given[wrong[0]] is None else "given"
+            raise WeightError(
+                f"the spec has {'' if has[wrong[0]] else 'no '}{wrong[0]}, and it was {said}. Give what the spec has, or change "
+                "it."
+            )
+        stacked = {role: given[role] for role in ("gate", "up", "down") if given[role] is not None}
+        if any(len(weights) != spec.experts for weights in stacked.values()):
+            counts = " and ".join(", ".join(str(len(weights)) for weights in stacked.values()).rsplit(", ", 1))
+            names = " and ".join(", ".join(stacked).rsplit(", ", 1))
+            raise WeightError(
+                f"{names} weights of {counts} experts were given, the spec says {spec.experts}. Give those of each expert."
+            )
+        return given
 
     @classmethod
     def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
@@ -105,7 +173,11 @@ class MoE(TimedByPlans, Loadable):
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
-        return (self.router, self.gate, self.up, self.down)
+        every = (
+            self.router, self.router_bias, *self._choice, self.gate, self.up, self.down, self.gate_bias, self.up_bias,
+            self.down_bias, self.shared_gate, self.shared_up, self.shared_down, self.shared_router,
+        )  # fmt: skip
+        return tuple(weight for weight in every if isinstance(weight, LazyWeight))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
@@ -119,21 +191,62 @@ class MoE(TimedByPlans, Loadable):
         pieces = -(-work.rows // requests.MAX_EXPERT_ROWS)
         suffixes = [f".{index}" for index in range(pieces)] if pieces > 1 else [""]
         parts = [self._piece(ops, ops.optional(f"rows{suffix}")(x), suffix) for suffix in suffixes]
-        y = ops.optional("join_rows")(*parts)
+        y = self._add_shared(ops, x, ops.optional("join_rows")(*parts))
         summed: Tensor = ops.optional("all_reduce")(y)
         return summed
 
     def _piece(self, ops: Operations, x: Tensor, suffix: str) -> Tensor:
         """Some rows of x through their experts; E experts, each chip a part of their inner dim."""
-        scores = ops[f"router_matmul{suffix}"](x, self.router.tensor)  # [1, 1, rows, E]
-        routing = ops[f"routing{suffix}"](scores)  # 0 for the experts that are not a row's best
-        gate = ops[f"gate_matmul{suffix}"](x, self.gate.tensor, routing)  # [1, E, rows, inner / chips]
-        up = ops[f"up_matmul{suffix}"](x, self.up.tensor, routing)
-        gated = ops[f"gate{suffix}"](gate, up)
-        down = ops[f"down_matmul{suffix}"](gated, self.down.tensor, routing)  # [1, E, rows, D]
+        logits = ops[f"router_matmul{suffix}"](x, self.router.tensor, self.router_bias.tensor)  # [1, 1, rows, E]
+        choice = (weight.tensor for weight in self._choice)
+        routing = ops[f"routing{suffix}"](logits, *choice)  # 0 for the experts that are not a row's best
+        inner = self._inner(ops, x, routing, suffix)  # [1, E, rows, inner / chips]
+        down = ops[f"down_matmul{suffix}"](inner, self.down.tensor, routing)  # [1, E, rows, D]
+        down = ops.optional(f"down_biased{suffix}")(down, self.down_bias.tensor)
         lines = ops[f"routing_by_expert{suffix}_lines"](routing)
         heads = ops[f"routing_by_expert{suffix}_heads"](lines)
         by_expert = ops[f"routing_by_expert{suffix}"](heads)  # [1, E, rows, 1]
         weighted = ops[f"weighted{suffix}"](down, by_expert)
         summed: Tensor = ops[f"sum_experts{suffix}"](weighted)
         return summed
+
+    def _gated(self, ops: Operations, x: Tensor, routing: Tensor, suffix: str) -> Tensor:
+        gate = ops[f"gate_matmul{suffix}"](x, self.gate.tensor, routing)
+        gate = ops.optional(f"gate_biased{suffix}")(gate, self.gate_bias.tensor)
+        up = ops[f"up_matmul{suffix}"](x, self.up.tensor, routing)
+        up = ops.optional(f"up_biased{suffix}")(up, self.up_bias.tensor)
+        gated: Tensor = ops[f"gate{suffix}"](gate, up)
+        return gated
+
+    def _plain(self, ops: Operations, x: Tensor, routing: Tensor, suffix: str) -> Tensor:
+        up = ops[f"up_matmul{suffix}"](x, self.up.tensor, routing)
+        up = ops.optional(f"up_biased{suffix}")(up, self.up_bias.tensor)
+        activated: Tensor = ops[f"activated{suffix}"](up)
+        return activated
+
+    def _gated_shared(self, ops: Operations, x: Tensor, y: Tensor) -> Tensor:
+        gate = ops["shared_gate_matmul"](x, self.shared_gate.tensor)
+        up = ops["shared_up_matmul"](x, self.shared_up.tensor)
+        return self._with_shared(ops, x, y, ops["shared_gate"](gate, up))
+
+    def _plain_shared(self, ops: Operations, x: Tensor, y: Tensor) -> Tensor:
+        up = ops["shared_up_matmul"](x, self.shared_up.tensor)
+        return self._with_shared(ops, x, y, ops.optional("shared_activated")(up))
+
+    def _with_shared(self, ops: Operations, x: Tensor, y: Tensor, inner: Tensor) -> Tensor:
+        shared = ops["shared_down_matmul"](inner, self.shared_down.tensor)
+        logit = ops.optional("shared_router_matmul")(x, self.shared_router.tensor)
+        share = ops.optional("shared_share")(logit)
+        shared = ops.optional("shared_weighted")(shared, share)
+        both: Tensor = ops["with_shared"](y, shared)
+        return both
+
+    def _without_shared(self, ops: Operations, x: Tensor, y: Tensor) -> Tensor:
+        return y
+
+
+def _group_table(spec: MoESpec) -> Array | None:
+    """[experts, groups], 1 where the expert is of the group; None for one group."""
+    if spec.groups == 1:
+        return None
+    return np.repeat(np.eye(spec.groups, dtype=np.float32), spec.experts // spec.groups, axis=0)

@@ -100,7 +100,10 @@ class MLP(TimedByPlans, Loadable):
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)
-        up = ops["up_matmul"](x, self.up.tensor, self.up_bias.tensor)  # activated, [1, 1, rows, inner / chips]
+        up = ops["up_matmul"](
+            x, self.up.tensor, self.up_bias.tensor
+        )  # [1, 1, rows, inner / chips], activated if it can
+        up = ops.optional("activated")(up)
         y = ops["down_matmul"](up, self.down.tensor, self.down_bias.tensor)  # [1, 1, rows, D]
         summed: Tensor = ops.optional("all_reduce")(y)
         return summed

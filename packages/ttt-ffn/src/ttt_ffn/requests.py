@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttt_core import SpecError
-from ttt_ffn.spec import FFNSpec, MoESpec
+from ttt_ffn.spec import ActivationType, FFNSpec, MoESpec
 from ttt_hw import DType
 from ttt_hw.requests import (
     BinaryRequest,
@@ -21,6 +20,7 @@ from ttt_hw.requests import (
     RouterRequest,
     Stored,
     TensorType,
+    UnaryRequest,
     Workload,
 )
 from ttt_shard_dsl import TILE
@@ -34,6 +34,7 @@ PROFILES: dict[str, dict[str, DType]] = {
 }
 """Dtypes by role, for each hardware mode. A router's weights are bfloat16 in each: a rounding may choose another expert."""
 
+ALONE = (ActivationType.RELU2, ActivationType.QUICK_GELU)  # activations that no matmul ends with
 MAX_EXPERT_ROWS = 1024  # rows that go through the experts at a time: each expert's results are that many rows
 
 
@@ -41,8 +42,7 @@ def ffn_request(spec: FFNSpec | MoESpec, work: Workload, precision: Mapping[str,
     """x [1, 1, rows, D] → [1, 1, rows, D]; `precision` as in PROFILES. The gated block is SwiGLU's, in its order.
 
     Biases are fused into the matmuls; that of the down weight is stored divided by the chips, so that their sum has it once
-    (exact for powers of two).
-    Errors: SpecError for experts with biases or without a gate, or weights that are not renormalised.
+    (exact for powers of two). Multipliers are in the weights.
     """
     rows = work.rows
     if isinstance(spec, MoESpec):
@@ -95,46 +95,85 @@ def _matmul(
     return request, stored
 
 
-def _gated(spec: FFNSpec, work: Workload, precision: Mapping[str, DType]) -> tuple[list[OpRequest], list[Stored]]:
-    hidden, width, bias = spec.hidden_dim, local_width(spec, work.chips), spec.bias
-    gate, gate_stored = _matmul("gate", "x", work, hidden, width, precision["gate_weights"], bias=bias)
-    up, up_stored = _matmul("up", "x", work, hidden, width, precision["up_weights"], bias=bias)
-    gated = BinaryRequest(
-        name="gate",
-        inputs=(gate.name, up.name),
+def _gate(spec: FFNSpec, name: str, inputs: tuple[str, str], shape: tuple[int, int, int, int]) -> BinaryRequest:
+    """activation(gate) ⊙ up."""
+    return BinaryRequest(
+        name=name,
+        inputs=inputs,
         op="mul",
-        shape=(1, 1, work.rows, width),
+        shape=shape,
         activation=spec.activation.value,
+        limit=spec.limit,
+        steepness=spec.steepness,
+        b_offset=spec.up_offset,
     )
-    down, down_stored = _matmul("down", "gate", work, width, hidden, precision["down_weights"], bias=bias)
+
+
+def _gated(
+    spec: FFNSpec, work: Workload, precision: Mapping[str, DType], prefix: str = ""
+) -> tuple[list[OpRequest], list[Stored]]:
+    hidden, width, bias = spec.hidden_dim, local_width(spec, work.chips), spec.bias
+    gate, gate_stored = _matmul(f"{prefix}gate", "x", work, hidden, width, precision["gate_weights"], bias=bias)
+    up, up_stored = _matmul(f"{prefix}up", "x", work, hidden, width, precision["up_weights"], bias=bias)
+    gated = _gate(spec, f"{prefix}gate", (gate.name, up.name), (1, 1, work.rows, width))
+    down, down_stored = _matmul(f"{prefix}down", gated.name, work, width, hidden, precision["down_weights"], bias=bias)
     return [gate, up, gated, down], [*gate_stored, *up_stored, *down_stored]
 
 
-def _plain(spec: FFNSpec, work: Workload, precision: Mapping[str, DType]) -> tuple[list[OpRequest], list[Stored]]:
+def _plain(
+    spec: FFNSpec, work: Workload, precision: Mapping[str, DType], prefix: str = ""
+) -> tuple[list[OpRequest], list[Stored]]:
+    """An activation that no matmul ends with is `activated`, an operation of its own."""
     hidden, width, bias = spec.hidden_dim, local_width(spec, work.chips), spec.bias
-    activation = spec.activation.value
-    up, up_stored = _matmul("up", "x", work, hidden, width, precision["up_weights"], bias=bias, activation=activation)
-    down, down_stored = _matmul("down", up.name, work, width, hidden, precision["down_weights"], bias=bias)
-    return [up, down], [*up_stored, *down_stored]
+    alone = spec.activation in ALONE
+    fused = None if alone else spec.activation.value
+    up, up_stored = _matmul(
+        f"{prefix}up", "x", work, hidden, width, precision["up_weights"], bias=bias, activation=fused
+    )
+    ops = [up]
+    if alone:
+        ops.append(_activated(spec, f"{prefix}activated", up.name, (1, 1, work.rows, width)))
+    down, down_stored = _matmul(
+        f"{prefix}down", ops[-1].name, work, width, hidden, precision["down_weights"], bias=bias
+    )
+    return [*ops, down], [*up_stored, *down_stored]
+
+
+def _activated(spec: FFNSpec, name: str, x: str, shape: tuple[int, int, int, int]) -> UnaryRequest:
+    return UnaryRequest(name=name, inputs=(x,), shape=shape, activation=spec.activation.value)
 
 
 def _experts(spec: MoESpec, work: Workload, precision: Mapping[str, DType]) -> tuple[list[OpRequest], list[Stored]]:
-    """Every chip routes all rows and has a part of each expert."""
-    ffn, hidden, rows = spec.ffn, spec.hidden_dim, work.rows
-    if not ffn.gated or ffn.bias or not spec.renormalise:
-        raise SpecError(f"experts are listed with a gate, without biases and renormalised; the spec says {spec}.")
-    width = local_width(ffn, work.chips)
-    shapes = {"gate": (hidden, width), "up": (hidden, width), "down": (width, hidden)}
-    stored = [
-        Stored(name="router_weight", type=TensorType(shape=(1, 1, hidden, spec.experts))),
-        *(
-            Stored(
-                name=f"{role}_weight",
-                type=TensorType(shape=(1, spec.experts, *shape), dtype=precision[f"{role}_weights"]),
-            )
-            for role, shape in shapes.items()
-        ),
-    ]
+    """Every chip routes all rows and has a part of each expert, and of what all rows share."""
+    hidden, rows = spec.hidden_dim, work.rows
+    ops, stored = _routed(spec, work, precision)
+    if spec.shared is None:
+        return ops, stored
+    routed = ops[-1].name
+    block = _gated if spec.shared.gated else _plain
+    shared, shared_stored = block(spec.shared, work, precision, "shared_")
+    if spec.gate_shared:
+        logit, logit_stored = _matmul("shared_router", "x", work, hidden, 1, "bfloat16")
+        column = (1, 1, rows, 1)
+        shared += [
+            logit,
+            UnaryRequest(name="shared_share", inputs=(logit.name,), shape=column, activation="sigmoid"),
+            BroadcastRequest(
+                name="shared_weighted",
+                inputs=("shared_down_matmul", "shared_share"),
+                op="mul",
+                shape=(1, 1, rows, hidden),
+                b_shape=column,
+            ),
+        ]
+        shared_stored += logit_stored
+    both = BinaryRequest(name="with_shared", inputs=(routed, shared[-1].name), op="add", shape=(1, 1, rows, hidden))
+    return [*ops, *shared, both], [*stored, *shared_stored]
+
+
+def _routed(spec: MoESpec, work: Workload, precision: Mapping[str, DType]) -> tuple[list[OpRequest], list[Stored]]:
+    hidden, rows, width = spec.hidden_dim, work.rows, local_width(spec.ffn, work.chips)
+    stored = _expert_weights(spec, width, precision)
     if rows <= MAX_EXPERT_ROWS:
         return _expert_piece(spec, "x", rows, width, precision, ""), stored
     ops: list[OpRequest] = []
@@ -156,15 +195,35 @@ def _experts(spec: MoESpec, work: Workload, precision: Mapping[str, DType]) -> t
     return ops, stored
 
 
+def _expert_weights(spec: MoESpec, width: int, precision: Mapping[str, DType]) -> list[Stored]:
+    hidden, experts = spec.hidden_dim, spec.experts
+    shapes = {"gate": (hidden, width), "up": (hidden, width), "down": (width, hidden)}
+    if not spec.ffn.gated:
+        del shapes["gate"]
+    vectors = {"router_bias": spec.router_bias, "selection_bias": spec.selection_bias}
+    stored = [Stored(name="router_weight", type=TensorType(shape=(1, 1, hidden, experts)))]
+    stored += [Stored(name=name, type=TensorType(shape=(1, 1, 1, experts))) for name, has in vectors.items() if has]
+    if spec.groups > 1:
+        stored.append(Stored(name="group_table", type=TensorType(shape=(1, 1, spec.groups, experts))))
+    for role, (k, n) in shapes.items():
+        weight = TensorType(shape=(1, experts, k, n), dtype=precision[f"{role}_weights"])
+        stored.append(Stored(name=f"{role}_weight", type=weight))
+        if spec.ffn.bias:
+            stored.append(Stored(name=f"{role}_bias", type=TensorType(shape=(1, experts, 1, n))))
+    return stored
+
+
 def _expert_piece(
     spec: MoESpec, x: str, rows: int, width: int, precision: Mapping[str, DType], suffix: str
 ) -> list[OpRequest]:
     """x [1, 1, rows, D] → the weighted sum of its experts' results, likewise."""
-    experts, hidden = spec.experts, spec.hidden_dim
+    experts, hidden, ffn = spec.experts, spec.hidden_dim, spec.ffn
     routing = f"routing{suffix}"
+    ops = _router(spec, x, rows, suffix)
 
-    def matmul(role: str, source: str, k: int, n: int) -> ExpertMatmulRequest:
-        return ExpertMatmulRequest(
+    def matmul(role: str, source: str, k: int, n: int) -> str:
+        """Adds the product, and its bias; the name of what comes out."""
+        product = ExpertMatmulRequest(
             name=f"{role}_matmul{suffix}",
             inputs=(source, f"{role}_weight", routing),
             experts=experts,
@@ -175,25 +234,33 @@ def _expert_piece(
             n=n,
             weight_dtype=precision[f"{role}_weights"],
         )
+        ops.append(product)
+        if ffn.bias:
+            ops.append(
+                BroadcastRequest(
+                    name=f"{role}_biased{suffix}",
+                    inputs=(product.name, f"{role}_bias"),
+                    op="add",
+                    shape=(1, experts, rows, n),
+                    b_shape=(1, experts, 1, n),
+                )
+            )
+        return ops[-1].name
 
-    router = MatmulRequest(name=f"router_matmul{suffix}", inputs=(x, "router_weight"), m=rows, k=hidden, n=experts)
+    inner = (1, experts, rows, width)
+    if ffn.gated:
+        gate = matmul("gate", x, hidden, width)
+        up = matmul("up", x, hidden, width)
+        ops.append(_gate(ffn, f"gate{suffix}", (gate, up), inner))
+    else:
+        ops.append(_activated(ffn, f"activated{suffix}", matmul("up", x, hidden, width), inner))
+    down = matmul("down", ops[-1].name, width, hidden)
     return [
-        router,
-        RouterRequest(name=routing, inputs=(router.name,), rows=rows, experts=experts, active=spec.active),
-        matmul("gate", x, hidden, width),
-        matmul("up", x, hidden, width),
-        BinaryRequest(
-            name=f"gate{suffix}",
-            inputs=(f"gate_matmul{suffix}", f"up_matmul{suffix}"),
-            op="mul",
-            shape=(1, experts, rows, width),
-            activation=spec.ffn.activation.value,
-        ),
-        matmul("down", f"gate{suffix}", width, hidden),
+        *ops,
         *_by_expert(routing, f"routing_by_expert{suffix}", rows, experts),
         BroadcastRequest(
             name=f"weighted{suffix}",
-            inputs=(f"down_matmul{suffix}", f"routing_by_expert{suffix}"),
+            inputs=(down, f"routing_by_expert{suffix}"),
             op="mul",
             shape=(1, experts, rows, hidden),
             b_shape=(1, experts, rows, 1),
@@ -202,6 +269,33 @@ def _expert_piece(
             name=f"sum_experts{suffix}", inputs=(f"weighted{suffix}",), shape=(1, experts, rows, hidden), dim=1
         ),
     ]
+
+
+def _router(spec: MoESpec, x: str, rows: int, suffix: str) -> list[OpRequest]:
+    """x [1, 1, rows, D] → `routing` [1, 1, rows, experts], 0 for the experts that are not a row's best."""
+    router = MatmulRequest(
+        name=f"router_matmul{suffix}",
+        inputs=(x, "router_weight", *("router_bias",) * spec.router_bias),
+        m=rows,
+        k=spec.hidden_dim,
+        n=spec.experts,
+        bias_dtype="bfloat16" if spec.router_bias else None,
+    )
+    choice = RouterRequest(
+        name=f"routing{suffix}",
+        inputs=(router.name, *("selection_bias",) * spec.selection_bias, *("group_table",) * (spec.groups > 1)),
+        rows=rows,
+        experts=spec.experts,
+        active=spec.active,
+        score=spec.score,
+        renormalise=spec.renormalise,
+        selection_bias=spec.selection_bias,
+        groups=spec.groups,
+        active_groups=spec.active_groups,
+        group_score=spec.group_score,
+        scale=spec.scale,
+    )
+    return [router, choice]
 
 
 def _by_expert(routing: str, name: str, rows: int, experts: int) -> list[OpRequest]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from ttt_core import SpecError, TrackedSpec
 
@@ -11,18 +12,26 @@ __all__ = ["ActivationType", "FFNSpec", "MoESpec"]
 
 
 class ActivationType(str, Enum):
-    """`gelu` is exact, by the error function; `gelu_tanh` approximates it (gelu_pytorch_tanh, gelu_new of transformers)."""
+    """`gelu` is exact, by the error function; `gelu_tanh` approximates it (gelu_pytorch_tanh, gelu_new of transformers), and
+    `quick_gelu` as x · sigmoid(1.702 x). `relu2` is relu(x)², of arXiv 2109.08668."""
 
     SILU = "silu"
     GELU = "gelu"
     GELU_TANH = "gelu_tanh"
+    QUICK_GELU = "quick_gelu"
+    RELU = "relu"
+    RELU2 = "relu2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FFNSpec(TrackedSpec):
     """A feed-forward block: hidden_dim → intermediate_dim → hidden_dim.
 
-    `gated`: down(activation(gate(x)) ⊙ up(x)), else down(activation(up(x))); `bias`: each of these has one.
+    `gated`: down(activation(gate(x)) ⊙ up(x)), else down(activation(up(x))); `bias`: each of these has one. Of a gated one
+    `limit` bounds gate(x) above and up(x) on both sides, `up_offset` is added to that, and with `steepness` s the activation is
+    activation(s · z) / s. `gate_multiplier` multiplies gate(x), `down_multiplier` the result.
+    Errors: SpecError for dims below 1, a limit or steepness that is not positive, what only a gated block has without a gate.
+    Source: arXiv 2002.05202 eq 5; GptOssExperts (limit, steepness, offset), FalconH1MLP (multipliers) of transformers.
     """
 
     hidden_dim: int
@@ -30,11 +39,24 @@ class FFNSpec(TrackedSpec):
     activation: ActivationType = ActivationType.SILU
     gated: bool = True
     bias: bool = False
+    limit: float | None = None
+    steepness: float = 1.0
+    up_offset: float = 0.0
+    gate_multiplier: float = 1.0
+    down_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
         if self.hidden_dim < 1 or self.intermediate_dim < 1:
             raise SpecError(
                 f"FFNSpec(hidden_dim={self.hidden_dim}, intermediate_dim={self.intermediate_dim}): both must be at least 1."
+            )
+        if not self.steepness > 0 or (self.limit is not None and not self.limit > 0):
+            raise SpecError(f"FFNSpec(limit={self.limit}, steepness={self.steepness}): both must be above 0.")
+        of_gates = (self.limit, self.steepness, self.up_offset, self.gate_multiplier)
+        if not self.gated and of_gates != (None, 1.0, 0.0, 1.0):
+            raise SpecError(
+                "FFNSpec(gated=False) with limit, steepness, up_offset or gate_multiplier: only a gated block has them. Leave "
+                "them out, or give it a gate."
             )
 
     @property
@@ -48,20 +70,49 @@ class FFNSpec(TrackedSpec):
 class MoESpec(TrackedSpec):
     """A mixture of `experts` feed-forward blocks of which each token's `active` best are computed and weighted.
 
-    Weights are the softmax of the router's scores, `renormalise`: over the active experts only, so that they sum to 1.
-    Errors: SpecError for more active experts than there are, or none.
-    Source: arXiv 2401.04088 section 2.1.
+    Scores are the softmax or the sigmoid of the router's logits x · routerᵀ, with `router_bias` + bias. With `selection_bias`
+    a bias is added to the scores by which experts are chosen, not to their weights; with `groups` they are chosen among those of
+    the `active_groups` groups with the largest maximum, or sum of their two best. The weights are the scores, `renormalise`:
+    over the active experts only, so that they sum to 1; times `scale`. `shared` is a block that every token goes through, with
+    `gate_shared` times sigmoid(x · gate).
+    Errors: SpecError for more active experts than there are, or none; groups that do not divide them; an unknown score; a
+    shared block of another width, or a gate for none.
+    Source: arXiv 2401.04088 section 2.1; arXiv 2412.19437 eq 12 to 16; GptOssTopKRouter, Qwen2MoeSparseMoeBlock of transformers.
     """
 
     experts: int
     active: int
     ffn: FFNSpec
     renormalise: bool = True
+    score: Literal["softmax", "sigmoid"] = "softmax"
+    router_bias: bool = False
+    selection_bias: bool = False
+    groups: int = 1
+    active_groups: int = 1
+    group_score: Literal["max", "top2"] = "max"
+    scale: float = 1.0
+    shared: FFNSpec | None = None
+    gate_shared: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.active <= self.experts:
             raise SpecError(
                 f"MoESpec(experts={self.experts}, active={self.active}): 1 to {self.experts} experts can be active."
+            )
+        if self.score not in ("softmax", "sigmoid") or self.group_score not in ("max", "top2"):
+            raise SpecError(
+                f"MoESpec(score={self.score!r}, group_score={self.group_score!r}): the score is softmax or sigmoid, that of a "
+                "group max or top2."
+            )
+        if self.experts % self.groups or not 1 <= self.active_groups <= self.groups or not self.scale > 0:
+            raise SpecError(
+                f"MoESpec(experts={self.experts}, groups={self.groups}, active_groups={self.active_groups}, scale={self.scale}): "
+                "groups divide the experts, 1 to all of them can be active, and the scale is above 0."
+            )
+        if (self.shared is None and self.gate_shared) or (self.shared and self.shared.hidden_dim != self.hidden_dim):
+            raise SpecError(
+                f"MoESpec(shared={self.shared}, gate_shared={self.gate_shared}): a shared block has the experts' hidden_dim "
+                f"{self.hidden_dim}, and without one there is nothing to gate."
             )
 
     @property
@@ -70,5 +121,7 @@ class MoESpec(TrackedSpec):
 
     @property
     def num_parameters(self) -> int:
-        """Of all experts and the router."""
-        return self.experts * (self.ffn.num_parameters + self.hidden_dim)
+        """Of all experts, the router and what all tokens share."""
+        routed = self.experts * (self.ffn.num_parameters + self.hidden_dim + self.router_bias + self.selection_bias)
+        shared = 0 if self.shared is None else self.shared.num_parameters + self.hidden_dim * self.gate_shared
+        return routed + shared

@@ -283,7 +283,7 @@ class BinaryRequest(OpRequest):
     """activation(a) op b, element by element, of equal shapes: a residual sum, a gate.
 
     With `limit` a is at most that, and b between −limit and limit, before anything else; with `steepness` s the activation is
-    activation(s · a) / s; `b_offset` is added to b.
+    activation(s · a) / s; `b_offset` is added to b, which is then multiplied by `b_scale`.
     """
 
     op: Literal["add", "mul", "sub"]
@@ -293,6 +293,7 @@ class BinaryRequest(OpRequest):
     limit: float | None = None
     steepness: float = 1.0
     b_offset: float = 0.0
+    b_scale: float = 1.0
     a_dtype: DType = "bfloat16"
     b_dtype: DType = "bfloat16"
     output_dtype: DType = "bfloat16"

@@ -10,25 +10,28 @@ from ttt_hw import Plans, TimedByPlans, Workload
 from ttt_patterns._compose import from_template, load_parts, made
 from ttt_patterns._parts import weights_of
 from ttt_patterns._plain import PlainSums
-from ttt_patterns._residual import Junction, Unchanged, parallel, parallel_with_one_norm, sequential
+from ttt_patterns._residual import ONE_NORM, PLACES, Junction, Unchanged
 from ttt_patterns.spec import Residual
 
 __all__ = ["DecoderLayer"]
 
 
 class DecoderLayer(TimedByPlans, Referenced):
-    """Attention and a feed-forward branch, each normalised before and added to what comes in.
+    """Attention and a feed-forward branch, each added to what comes in, with norms where `residual_pattern` has them.
 
-    pre_norm: h = x + attention(attention_norm(x)), y = h + ffn(ffn_norm(h)). parallel: h the same, y = h + ffn(ffn_norm(x)), or
-    without `ffn_norm` h + ffn(attention_norm(x)). sandwich: as pre_norm, with each branch's result normalised by
-    `attention_output_norm` and `ffn_output_norm` before it is added.
+    With a branch's result times `multiplier` wherever it is added:
+    pre_norm: h = x + attention(attention_norm(x)), y = h + ffn(ffn_norm(h)). post_norm: h = attention_norm(x + attention(x)),
+    y = ffn_norm(h + ffn(h)). branch_output: h = x + attention_norm(attention(x)), y = h + ffn_norm(ffn(h)). sandwich: as
+    pre_norm, with each branch's result normalised by `attention_output_norm` and `ffn_output_norm` before it is added.
+    parallel: h as in pre_norm, y = h + ffn(ffn_norm(x)), or without `ffn_norm` h + ffn(attention_norm(x)).
     Built from anything that keeps the Protocols; shapes as in ttt_core.Layer. `norm` is a template (ttt_core.Template) of all
     the norms that the layer has and that are not given: each is another like it. A part may be one that is yet to be made for
     `device`: something with `materialize(device)`. With `plans` of the whole layer its parts must have been built from parts of
     them; without, sums are interleaved, in DRAM in prefill and in L1 in decode.
     Errors: SpecError for norms that the residual has no use for or lacks, a norm that is no template, a part yet to be made
     without a device.
-    Source: arXiv 2002.04745 figure 1b, LlamaDecoderLayer; GPTNeoXLayer, GPTJBlock; Gemma2DecoderLayer of transformers.
+    Source: arXiv 2002.04745 figure 1, LlamaDecoderLayer, OpenAIGPT's Block; Olmo2DecoderLayer; Gemma2DecoderLayer; GPTNeoXLayer,
+    GPTJBlock; GraniteDecoderLayer (multiplier) of transformers.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class DecoderLayer(TimedByPlans, Referenced):
         attention_output_norm: Norm | None = None,
         ffn_output_norm: Norm | None = None,
         residual_pattern: Residual = "pre_norm",
+        multiplier: float = 1.0,
         device: Any = None,
         plans: Plans | None = None,
     ) -> None:
@@ -63,12 +67,27 @@ class DecoderLayer(TimedByPlans, Referenced):
             )
         self.attention = attention
         self.ffn = ffn
-        self.attention_norm = first
-        self.ffn_norm = ffn_norm or Unchanged()
-        self.attention_output_norm = attention_output_norm or Unchanged()
-        self.ffn_output_norm = ffn_output_norm or Unchanged()
-        joined = parallel if ffn_norm is not None else parallel_with_one_norm
-        self._junction: Junction = joined if residual_pattern == "parallel" else sequential
+        norms = {
+            "attention_norm": first,
+            "ffn_norm": ffn_norm,
+            "attention_output_norm": attention_output_norm,
+            "ffn_output_norm": ffn_output_norm,
+        }
+        self.attention_norm, self.ffn_norm = first, ffn_norm
+        self.attention_output_norm, self.ffn_output_norm = attention_output_norm, ffn_output_norm
+        places = PLACES[residual_pattern] if ffn_norm is not None else ONE_NORM
+
+        def norm_at(name: str | None) -> Norm:
+            return Unchanged() if name is None else norms[name] or Unchanged()
+
+        self._before_attention, self._after_attention = (
+            norm_at(places.before_attention),
+            norm_at(places.after_attention),
+        )
+        self._between, self._after_ffn, self._last = (
+            norm_at(name) for name in (places.between, places.after_ffn, places.last)
+        )
+        self._junction: Junction = places.joined
         parts = {
             "attention_norm": first,
             "attention": attention,
@@ -78,12 +97,11 @@ class DecoderLayer(TimedByPlans, Referenced):
             "ffn_output_norm": ffn_output_norm,
         }
         self._parts = {name: part for name, part in parts.items() if part is not None}
-        self._plans: Plans = plans or PlainSums(**self._parts)
+        self._plans: Plans = plans or PlainSums(self._parts, multiplier=multiplier)
 
     @property
     def weights(self) -> tuple[Weight, ...]:
-        norms = (self.attention_norm, self.ffn_norm, self.attention_output_norm, self.ffn_output_norm)
-        return weights_of(self.attention, self.ffn, *norms)
+        return weights_of(*self._parts.values())
 
     def load(self, weights: Mapping[str, Any], /) -> DecoderLayer:
         """Give its parts the weights that were left out, by names as `attention.q`; the layer itself.
@@ -107,22 +125,22 @@ class DecoderLayer(TimedByPlans, Referenced):
     ) -> Tensor:
         tokens = x.shape[-2]
         ops = self._plans(Workload(mode="prefill", tokens=tokens, context=tokens))
-        normalised = self.attention_norm.prefill_forward(x)
+        normalised = self._before_attention.prefill_forward(x)
         attended = self.attention.prefill_forward(normalised, cache=cache, positions=positions, page_table=page_table)
-        attended = self.attention_output_norm.prefill_forward(attended)
-        h, read = self._junction(ops, self.ffn_norm.prefill_forward, x, normalised, attended)
-        narrowed = self.ffn_output_norm.prefill_forward(self.ffn.prefill_forward(read))
-        y: Tensor = ops["ffn_residual"](h, narrowed)
+        attended = self._after_attention.prefill_forward(attended)
+        h, read = self._junction(ops, self._between.prefill_forward, x, normalised, attended)
+        narrowed = self._after_ffn.prefill_forward(self.ffn.prefill_forward(read))
+        y: Tensor = self._last.prefill_forward(ops["ffn_residual"](h, narrowed))
         return y
 
     def decode_forward(
         self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
         ops = self._plans(Workload(mode="decode", users=x.shape[-2], context=cache.keys.shape[-2]))
-        normalised = self.attention_norm.decode_forward(x)
+        normalised = self._before_attention.decode_forward(x)
         attended = self.attention.decode_forward(normalised, cache=cache, positions=positions, page_table=page_table)
-        attended = self.attention_output_norm.decode_forward(attended)
-        h, read = self._junction(ops, self.ffn_norm.decode_forward, x, normalised, attended)
-        narrowed = self.ffn_output_norm.decode_forward(self.ffn.decode_forward(read))
-        y: Tensor = ops["ffn_residual"](h, narrowed)
+        attended = self._after_attention.decode_forward(attended)
+        h, read = self._junction(ops, self._between.decode_forward, x, normalised, attended)
+        narrowed = self._after_ffn.decode_forward(self.ffn.decode_forward(read))
+        y: Tensor = self._last.decode_forward(ops["ffn_residual"](h, narrowed))
         return y

@@ -19,6 +19,9 @@ def activated(x: torch.Tensor, chain: Iterable[Any]) -> torch.Tensor:
         params = list(getattr(activation, "params", ()))
         if kind == ttnn.UnaryOpType.GELU and params == [_GELU_TANH]:
             x = torch.nn.functional.gelu(x, approximate="tanh")
+        elif kind in (ttnn.UnaryOpType.MINIMUM, ttnn.UnaryOpType.MAXIMUM):
+            (bound,) = params
+            x = x.clamp(max=bound) if kind == ttnn.UnaryOpType.MINIMUM else x.clamp(min=bound)
         else:
             described = activation if hasattr(activation, "op_type") else ttnn.UnaryWithParam(activation)
             x = _own(ttnn.unary_chain)(x, [described])
@@ -52,9 +55,10 @@ def add(
     input_tensor_b_activations: Any = None, use_legacy: bool | None = None,
 ) -> Any:  # fmt: skip
     """a + b, of what the activations of each make of them. Stands for ttnn.add."""
-    a, rest = _first_activated(input_tensor_a, input_tensor_a_activations)
+    a, of_a = _alone(input_tensor_a, input_tensor_a_activations)
+    b, of_b = _alone(input_tensor_b, input_tensor_b_activations)
     return _own(ttnn.add)(
-        a, input_tensor_b, activations=activations, input_tensor_b_activations=input_tensor_b_activations, **rest
+        a, b, activations=activations, input_tensor_a_activations=of_a, input_tensor_b_activations=of_b
     )
 
 
@@ -64,18 +68,19 @@ def multiply(
     fast_and_approximate_mode: bool | None = None,
 ) -> Any:  # fmt: skip
     """a · b, of what the activations of each make of them. Stands for ttnn.multiply."""
-    a, rest = _first_activated(input_tensor_a, input_tensor_a_activations)
+    a, of_a = _alone(input_tensor_a, input_tensor_a_activations)
+    b, of_b = _alone(input_tensor_b, input_tensor_b_activations)
     return _own(ttnn.mul)(
-        a, input_tensor_b, activations=activations, input_tensor_b_activations=input_tensor_b_activations, **rest
+        a, b, activations=activations, input_tensor_a_activations=of_a, input_tensor_b_activations=of_b
     )
 
 
-def _first_activated(a: torch.Tensor, activations: Any) -> tuple[torch.Tensor, dict[str, Any]]:
-    """a after activations with parameters, and as arguments those that are left to ttnn."""
+def _alone(operand: Any, activations: Any) -> tuple[Any, list[Any] | None]:
+    """An operand after activations with parameters, and those that are left to ttnn."""
     chain = list(activations or ())
     if any(getattr(each, "params", ()) for each in chain):
-        return activated(a, chain), {}
-    return a, {"input_tensor_a_activations": chain}
+        return activated(operand, chain), None
+    return operand, chain or None
 
 
 def _own(operation: Any) -> Golden:

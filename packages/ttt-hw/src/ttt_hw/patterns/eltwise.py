@@ -11,7 +11,7 @@ from ttt_hw.layouts import interleaved, placed, width_sharded
 from ttt_hw.patterns._rectangles import even_rectangles, grid_problems
 from ttt_hw.patterns._traffic import pages, spread, traffic
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.patterns.unary import clamped, steep
+from ttt_hw.patterns.unary import activations, clamped, steep
 from ttt_hw.records import Board
 from ttt_hw.requests import BinaryRequest, OpRequest
 from ttt_shard_dsl import tile_bytes
@@ -94,7 +94,10 @@ class EltwiseGate(Pattern[BinaryRequest]):
             arguments["input_tensor_a_activations"] = of_a
         if _changes_b(request):
             low = None if request.limit is None else -request.limit
-            arguments["input_tensor_b_activations"] = clamped(low, request.limit, request.b_offset)
+            arguments["input_tensor_b_activations"] = [
+                *clamped(low, request.limit, request.b_offset),
+                *activations(None, request.b_scale),
+            ]
         return arguments
 
     def issue(self, request: BinaryRequest, board: Board, tensors: Sequence[Any]) -> Any:
@@ -105,4 +108,4 @@ class EltwiseGate(Pattern[BinaryRequest]):
 
 
 def _changes_b(request: BinaryRequest) -> bool:
-    return request.limit is not None or request.b_offset != 0.0
+    return request.limit is not None or request.b_offset != 0.0 or request.b_scale != 1.0

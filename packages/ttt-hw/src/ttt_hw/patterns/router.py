@@ -55,8 +55,8 @@ class Router(Pattern[RouterRequest]):
         in_group, rest = divmod(request.experts, request.groups)
         if rest or not 1 <= request.active_groups <= request.groups or (request.group_score == "top2" and in_group < 2):
             yield (
-                f"{request.active_groups} of {request.groups} groups of {request.experts} experts by {request.group_score}: groups "
-                "must be of one size, at least 2 for top2, and no more active than there are"
+                f"{request.active_groups} of {request.groups} groups of {request.experts} experts by {request.group_score}: "
+                "groups must be of one size, at least 2 for top2, and no more active than there are"
             )
         elif request.groups > 1 and request.active > request.active_groups * in_group:
             yield f"{request.active} active experts are more than the {request.active_groups * in_group} of the active groups"
@@ -116,7 +116,9 @@ class Router(Pattern[RouterRequest]):
             scores = ttnn.softmax(logits, dim=-1, numeric_stable=True, **memory)
         else:
             scores = ttnn.sigmoid(logits, **memory)
-        choice = ttnn.add(scores, stored[0], **memory) if request.selection_bias else scores
+        choice = scores if request.group_score == "top2" else logits  # which are in the same order, and further apart
+        if request.selection_bias:
+            choice = ttnn.add(scores, stored[0], **memory)
         if request.groups > 1:
             rows, groups = logits.shape[-2], request.groups
             grouped = ttnn.reshape(choice, (1, rows, groups, request.experts // groups))
