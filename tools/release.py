@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from tools.history import ReleaseError, git, tree_of, working_tree
 from tools.release_checks import check, install
 from tools.releases import FOLDERS, RECORD, Release, build, folder_of, head, last_release, releases, sha256, uv_version
 from tools.semver import declared_version, judge, outside, too_much
+from tools.wheels import WORKERS
 from tools.workspace import ROOT, Package, packages, read_toml, topological
 
 HEADER = "# Every release, oldest first; written by `nox -s release`.\n"
@@ -59,8 +61,8 @@ def release(
             dist = Path(temporary)
             made = [_built(one, stage, dist) for one in made]
             _record(made, stage)
-            for one in made:
-                install(one, stage)
+            with ThreadPoolExecutor(WORKERS) as pool:
+                list(pool.map(lambda one: install(one, stage, root / "build" / "installed"), made))
             git(stage, "add", "--all")
             git(stage, "commit", "--quiet", "--message", _message(made))
             if not dry_run:

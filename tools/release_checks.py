@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tarfile
 import tempfile
@@ -13,9 +14,9 @@ from packaging.utils import parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 
 from tools.history import ReleaseError
-from tools.releases import Release, build, releases
+from tools.releases import Release, build, releases, sha256
 from tools.wheels import CheckError, check_wheel, environment, run
-from tools.workspace import packages
+from tools.workspace import ROOT, packages
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 IN_SDIST = ("PKG-INFO", "pyproject.toml", "README.md", "LICENSE")
@@ -72,20 +73,27 @@ def module_of(wheel: Path) -> str:
     return min(tops, default="")
 
 
-def install(release: Release, root: Path) -> None:
-    """Install a release beside released siblings, and nothing else of the repository; import it bare. Errors: ReleaseError."""
+def install(release: Release, root: Path, passed: Path) -> None:
+    """Install a release beside released siblings, and nothing else of the repository; import it bare.
+
+    `passed` has an empty file for each combination of wheels that did, so that none is tried twice. Errors: ReleaseError.
+    """
     with tempfile.TemporaryDirectory(prefix="ttt-install-") as temporary:
         folder = Path(temporary)
-        (folder / "wheels").mkdir()
-        wheel = build(release, folder / "wheels", root)
-        siblings = [build(one, folder / "wheels", root) for one in _needed(release, root)]
+        wheels = [build(one, folder / "wheels", root) for one in (release, *_needed(release, root))]
+        parts = [PYTHON, (ROOT / "constraints.txt").read_text(), *map(sha256, wheels)]
+        stamp = passed / hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        if stamp.exists():
+            return
         try:
-            interpreter = environment([wheel, *siblings], folder, PYTHON)
-            run([interpreter, "-I", "-c", f"import {module_of(wheel)}"], cwd=folder)
+            interpreter = environment(wheels, folder, PYTHON)
+            run([interpreter, "-I", "-c", f"import {module_of(wheels[0])}"], cwd=folder)
         except CheckError as error:
             raise ReleaseError(
                 f"{release.package} {release.version} does not install in an empty environment: {error}"
             ) from error
+        passed.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
 
 
 def _needed(release: Release, root: Path) -> list[Release]:
