@@ -26,7 +26,7 @@ def public_names(module: Path) -> set[str]:
     body = ast.parse(module.read_text()).body
     for statement in body:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
-            body = statement.body
+            body = [*(own for own in body if _is_own(own, module.parent.name)), *statement.body]
     for statement in body:
         match statement:
             case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
@@ -38,6 +38,11 @@ def public_names(module: Path) -> set[str]:
             case ast.AnnAssign(target=ast.Name(id=name)):
                 names.add(name)
     return {name for name in names if not name.startswith("_")}
+
+
+def _is_own(statement: ast.stmt, package: str) -> bool:
+    """Whether it imports from the package itself."""
+    return isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == package
 
 
 def all_of(module: Path) -> list[str] | None:
@@ -82,7 +87,6 @@ def test_a_sibling_is_wanted_by_range(package: Package, wanted: Requirement) -> 
     low = bounds[">="]
     end = Version(f"{low.major + 1}") if wanted.name == "ttt-core" else Version(f"0.{low.minor + 1}")
     assert bounds["<"] == end, f"{package.name} wants {wanted}"
-    assert wanted.specifier.contains(PACKAGES[wanted.name].project["version"], prereleases=True)
 
 
 def test_the_workspace_installs_every_package() -> None:
