@@ -71,6 +71,17 @@ def test_a_block_has_the_spec_that_its_keywords_describe_and_runs(
         block(**keywords, device=mesh).prefill_forward(x, **more)
 
 
+def test_a_weight_that_is_given_is_one_that_the_spec_has(mesh: Any) -> None:
+    ones: Any = np.ones(64, np.float32)
+    assert LayerNorm(dim=64, weight=ones, bias=ones, device=mesh).spec.bias
+    head = LMHead(
+        vocab_size=96, hidden_dim=64, weight=np.ones((96, 64), np.float32), bias=np.ones(96, np.float32), device=mesh
+    )
+    assert head.spec.bias
+    with pytest.raises(WeightError, match="the spec says bias=False, and one was given"):
+        LayerNorm(NormSpec(dim=64, kind=NormType.LAYER), ones, ones, device=mesh)
+
+
 def test_ids_to_logits(mesh: Any) -> None:
     sizes: dict[str, Any] = {"vocab_size": 100, "hidden_dim": 64, "device": mesh}
     embedding, head = TokenEmbedding(**sizes), LMHead(**sizes, bias=True)

@@ -37,7 +37,7 @@ class LayerNorm(TimedByPlans, Loadable):
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
     ) -> None:
-        given = flags_apart({"weight": weight, "bias": bias}, fields)
+        given = flags_apart({"weight": weight, "bias": bias}, fields, spec)
         spec = self.keywords(spec, fields, block=type(self).__name__)
         if spec.kind is not NormType.LAYER:
             raise SpecError(f"LayerNorm subtracts the mean, the spec says {spec}. Use the block of that kind.")
