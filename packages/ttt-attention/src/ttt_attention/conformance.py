@@ -14,7 +14,7 @@ from ttt_attention.grouped_query import GroupedQueryAttention
 from ttt_attention.rotary import inverse_frequencies
 from ttt_attention.spec import AttentionSpec, RopeSpec
 
-__all__ = ["grouped_query_attention"]
+__all__ = ["grouped_query_attention", "make_grouped_query_attention"]
 
 
 def make_grouped_query_attention(mesh: Any) -> tuple[GroupedQueryAttention, Callable[[Any], Any]]:
@@ -49,3 +49,4 @@ def make_grouped_query_attention(mesh: Any) -> tuple[GroupedQueryAttention, Call
 
 
 grouped_query_attention = {"protocol": "attention", "make": make_grouped_query_attention, "tolerance": 1e-4}
+"""The entry of `GroupedQueryAttention`."""

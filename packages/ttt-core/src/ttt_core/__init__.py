@@ -4,43 +4,75 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ttt_core.errors import (
-    DeviceError as DeviceError,
-    GenerationError as GenerationError,
-    GoldenError as GoldenError,
-    PlacementError as PlacementError,
-    ShapeError as ShapeError,
-    SpecError as SpecError,
-    TttError as TttError,
-    UnsupportedOnDevice as UnsupportedOnDevice,
-    WeightError as WeightError,
-)
-from ttt_core.on_demand import on_demand as on_demand
-from ttt_core.protocols import (
-    Attention as Attention,
-    Cached as Cached,
-    CausalLM as CausalLM,
-    Embedding as Embedding,
-    FeedForward as FeedForward,
-    Head as Head,
-    KVCache as KVCache,
-    Layer as Layer,
-    LogitRows as LogitRows,
-    Mode as Mode,
-    Norm as Norm,
-    Template as Template,
-    Tensor as Tensor,
-    Weight as Weight,
-    Weighted as Weighted,
-)
-
 if TYPE_CHECKING:
+    from ttt_core.errors import (
+        DeviceError as DeviceError,
+        GenerationError as GenerationError,
+        GoldenError as GoldenError,
+        PlacementError as PlacementError,
+        ShapeError as ShapeError,
+        SpecError as SpecError,
+        TttError as TttError,
+        UnsupportedOnDevice as UnsupportedOnDevice,
+        WeightError as WeightError,
+    )
     from ttt_core.keywords import SpecKeywords as SpecKeywords
+    from ttt_core.on_demand import on_demand as on_demand
+    from ttt_core.protocols import (
+        Attention as Attention,
+        Cached as Cached,
+        CausalLM as CausalLM,
+        Embedding as Embedding,
+        FeedForward as FeedForward,
+        Head as Head,
+        KVCache as KVCache,
+        Layer as Layer,
+        LogitRows as LogitRows,
+        Mode as Mode,
+        Norm as Norm,
+        Template as Template,
+        Tensor as Tensor,
+        Weight as Weight,
+        Weighted as Weighted,
+    )
     from ttt_core.reference import Closeness as Closeness, Referenced as Referenced, TrackedSpec as TrackedSpec
-else:  # dataclasses take longer to import than all the rest
-    __getattr__ = on_demand(
+else:
+    from ttt_core.on_demand import on_demand
+
+    __getattr__ = on_demand(  # dataclasses take longer to import than all the rest
         __name__,
-        {"keywords": ["SpecKeywords"], "reference": ["Closeness", "Referenced", "TrackedSpec"]},
+        {
+            "errors": [
+                "DeviceError",
+                "GenerationError",
+                "GoldenError",
+                "PlacementError",
+                "ShapeError",
+                "SpecError",
+                "TttError",
+                "UnsupportedOnDevice",
+                "WeightError",
+            ],
+            "keywords": ["SpecKeywords"],
+            "protocols": [
+                "Attention",
+                "Cached",
+                "CausalLM",
+                "Embedding",
+                "FeedForward",
+                "Head",
+                "KVCache",
+                "Layer",
+                "LogitRows",
+                "Mode",
+                "Norm",
+                "Template",
+                "Tensor",
+                "Weight",
+                "Weighted",
+            ],
+            "reference": ["Closeness", "Referenced", "TrackedSpec"],
+        },
         globals(),
     )
 
