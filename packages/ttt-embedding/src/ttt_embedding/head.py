@@ -62,7 +62,7 @@ class LMHead(TimedByPlans, Loadable):
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
     ) -> None:
-        apart = {"weight": weight, **flags_apart({"bias": bias}, fields, spec)}
+        apart = flags_apart({"weight": weight, "bias": bias}, fields, implied=["bias"] if spec is None else [])
         spec = self.keywords(spec, fields, block=type(self).__name__)
         given = or_left_out(type(self).__name__, apart, optional={"bias": spec.bias})
         if (given["bias"] is not None) != spec.bias:

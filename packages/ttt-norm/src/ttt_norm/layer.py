@@ -37,7 +37,9 @@ class LayerNorm(TimedByPlans, Loadable):
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
     ) -> None:
-        given = flags_apart({"weight": weight, "bias": bias}, fields, spec)
+        given = flags_apart(
+            {"weight": weight, "bias": bias}, fields, implied=["weight", "bias"] if spec is None else []
+        )
         spec = self.keywords(spec, fields, block=type(self).__name__)
         if spec.kind is not NormType.LAYER:
             raise SpecError(f"LayerNorm subtracts the mean, the spec says {spec}. Use the block of that kind.")

@@ -36,7 +36,7 @@ class RMSNorm(TimedByPlans, Loadable):
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
     ) -> None:
-        given = flags_apart({"weight": weight}, fields, spec)
+        given = flags_apart({"weight": weight}, fields)
         spec = self.keywords(spec, fields, block=type(self).__name__)
         if spec.kind is not NormType.RMS or spec.bias:
             raise SpecError(

@@ -154,13 +154,12 @@ def or_left_out(block: str, given: Mapping[str, Any], *, optional: Mapping[str, 
     return dict(given)
 
 
-def flags_apart(given: Mapping[str, Any], fields: dict[str, Any], spec: object) -> dict[str, Any]:
+def flags_apart(given: Mapping[str, Any], fields: dict[str, Any], *, implied: Sequence[str] = ()) -> dict[str, Any]:
     """A block's weights by name, for names that the spec has as fields too, which say whether there is such a weight.
 
-    Who gives no spec says so by True or False, or by giving the weight; that goes to `fields`.
+    Who gives no spec says so by True or False, or, of those `implied`, by giving the weight; that goes to `fields`.
     """
-    if spec is None:
-        fields.update(dict.fromkeys((role for role, weight in given.items() if weight is not None), True))
+    fields.update({role: True for role in implied if given[role] is not None})
     fields.update({role: weight for role, weight in given.items() if isinstance(weight, bool)})
     return {role: None if isinstance(weight, bool) else weight for role, weight in given.items()}
 
