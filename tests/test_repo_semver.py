@@ -163,9 +163,11 @@ def test_json_keys_and_enum_values_are_part_of_the_api(tmp_path: Path) -> None:
     extra = '\n\nclass Kind(str, Enum):\n    """Kinds."""\n\n    A = "a"\n\n\n'
     extra += 'def report() -> dict[str, object]:\n    """A document."""\n'
     extra += '    return {"schema": 1, "fits": True, "use": {"dram": 1}}\n'
+    extra += '\n\ndef _write() -> dict[str, object]:\n    return {"schema": 2, "a": {"b": 1}}\n'
     text = source.read_text().replace("from dataclasses", "from enum import Enum\nfrom dataclasses")
     source.write_text(text.replace('"scale"]', '"scale", "Kind", "report"]') + extra)
     record(repository, ["ttt-alpha"])
+    repository.replace(repository.source("ttt-alpha"), "_write", "_writes")  # the same document
     repository.replace(repository.source("ttt-alpha"), '"dram": 1', '"l1": 1')
     repository.replace(repository.source("ttt-alpha"), 'A = "a"', 'A = "b"')
     found = [

@@ -45,7 +45,7 @@ def working_tree(root: Path, folder: str) -> str:
 
 def trees_of(root: Path, folder: str) -> set[str]:
     """Every tree id that a folder has had in the commits that HEAD comes from."""
-    commits = git(root, "rev-list", "HEAD", "--", folder).split()
+    commits = git(root, "rev-list", "--full-history", "HEAD", "--", folder).split()
     asked = "".join(f"{commit}:{folder}\n" for commit in commits)
     done = subprocess.run(
         ["git", "cat-file", "--batch-check=%(objectname) %(objecttype)"],

@@ -123,16 +123,22 @@ def _values(before: griffe.Module, after: griffe.Module) -> Iterator[Finding]:
 
 
 def _json(before: list[Document], after: list[Document]) -> Iterator[Finding]:
-    """Keys of JSON documents. One that goes breaks readers, also of a new schema number, which they refuse."""
-    for name in sorted({each.name for each in before}):
+    """Keys of JSON documents. One that goes breaks readers, also of a new schema number, which they refuse.
+
+    A document is known by the function that writes it, or, where that has another name now, by having all its keys.
+    """
+    known = {each.name for each in before}
+    for name in sorted(known):
         old = [each for each in before if each.name == name]
+        was = frozenset[str]().union(*(each.keys for each in old))
         new = [each for each in after if each.name == name]
+        new = new or [each for each in after if each.name not in known and each.keys >= was][:1]
         keys = frozenset[str]().union(*(each.keys for each in new))
         where = new[0].where if new else old[0].where
-        for key in sorted(frozenset[str]().union(*(each.keys for each in old)) - keys):
+        for key in sorted(was - keys):
             yield Finding(bump=Bump.MAJOR, where=where, what=f"JSON of {name}: the key {key!r} was removed")
-        if new and (was := {each.schema for each in old}) != (now := {each.schema for each in new}):
-            change = f"{', '.join(sorted(was))} became {', '.join(sorted(now))}"
+        if new and (schemas := {each.schema for each in old}) != (now := {each.schema for each in new}):
+            change = f"{', '.join(sorted(schemas))} became {', '.join(sorted(now))}"
             yield Finding(bump=Bump.MAJOR, where=where, what=f"JSON of {name}: schema {change}")
-        for key in sorted(keys - frozenset[str]().union(*(each.keys for each in old))):
+        for key in sorted(keys - was):
             yield Finding(bump=Bump.MINOR, where=where, what=f"JSON of {name}: the key {key!r} was added")
