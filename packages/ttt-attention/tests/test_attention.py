@@ -242,16 +242,6 @@ def test_a_block_that_dies_frees_its_memory_at_once(mesh: Any) -> None:
         gc.enable()
 
 
-def test_a_page_table_is_refused(mesh: Any) -> None:
-    spec = spec_of(96, 4, 2, 32)
-    block = attention(Reference(spec), spec, mesh)
-    cache = ContiguousKVCache.allocate(spec, users=1, context=64, device=mesh)
-    at = positions(mesh, 1)
-    for forward in (block.prefill_forward, block.decode_forward):
-        with pytest.raises(SpecError, match=r"was given a page_table, and reads contiguous caches only"):
-            forward(on(mesh, random(32, 96)), cache=cache, positions=at, page_table=at)
-
-
 @pytest.mark.parametrize(
     ("name", "called", "wanted"),
     [("q", "query", [128, 96]), ("k", "key", [64, 96]), ("v", "value", [64, 96]), ("o", "output", [96, 128])],

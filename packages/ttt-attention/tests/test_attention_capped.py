@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from ttt_attention import AttentionSpec, GroupedQueryAttention, RopeSpec, _capped_requests as capped_requests
-from ttt_attention.masks import causal
+from ttt_attention import AttentionSpec, GroupedQueryAttention, RopeSpec, _stepwise_requests as capped_requests
+from ttt_attention.masks import sight
 from ttt_hw import upload
 from ttt_testing import max_difference, shadow
 
@@ -86,5 +86,11 @@ def test_equals_torch(
 
 
 def test_what_a_query_sees() -> None:
-    assert (causal(2, 4, 5, None) == 0).tolist() == [[True] * 3 + [False] * 2, [True] * 4 + [False]]
-    assert (causal(2, 4, 5, 2) == 0).tolist() == [[False, True, True, False, False], [False, False, True, True, False]]
+    def seen(first: int, last: int, **how: Any) -> list[list[int]]:
+        return [[int(key) for key in np.flatnonzero(row == 0)] for row in sight(replace(SPEC, **how), first, last, 5)]
+
+    assert seen(2, 4) == [[0, 1, 2], [0, 1, 2, 3]]
+    assert seen(2, 4, window=2) == [[1, 2], [2, 3]]
+    assert seen(0, 5, chunk=2) == [[0], [0, 1], [2], [2, 3], [4]]
+    assert seen(2, 4, soft_cap=None, causal=False) == [[0, 1, 2, 3, 4]] * 2
+    assert sight(replace(SPEC, soft_cap=None, alibi=True), 2, 3, 4)[0, :3].tolist() == [-2, -1, 0]

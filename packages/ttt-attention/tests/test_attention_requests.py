@@ -9,16 +9,15 @@ import pytest
 
 from ttt_attention import (
     AttentionSpec,
+    DynamicScaling,
+    GateSpec,
     GroupedQueryAttention,
     HeadNormSpec,
-    Llama3Scaling,
     LongRopeScaling,
     RopeSpec,
-    Rotary,
     attention_request,
-    inverse_frequencies,
 )
-from ttt_attention._capped_requests import MAX_SCORES_BYTES, rows_of_a_piece
+from ttt_attention._stepwise_requests import MAX_SCORES_BYTES, rows_of_a_piece
 from ttt_attention.requests import PROFILES
 from ttt_core import PlacementError, ShapeError, SpecError, WeightError
 from ttt_hw import board
@@ -149,16 +148,61 @@ def test_rotations_out_of_range_are_refused() -> None:
         LongRopeScaling(short_factors=(0.0,), long_factors=(1.0,), original_context=1)
 
 
-def test_what_the_block_cannot_do_it_refuses() -> None:
+def test_weights_that_the_spec_asks_for_are_given() -> None:
     weights: dict[str, Any] = dict.fromkeys("qkvo", NoValues("w"))
-    with pytest.raises(WeightError, match=r"^the spec's output_bias asks for o_bias, of which 0 were given\."):
-        GroupedQueryAttention(replace(SPEC, output_bias=True), **weights, device=board("n150"))
-    with pytest.raises(SpecError, match=r"^Rotary has tables of a rotation, the spec says rope=None\."):
-        GroupedQueryAttention(replace(SPEC, rope=None), **weights, device=board("n150"))
-    message = "^Rotary has no formula for LongRopeScaling so far; it has one for Llama3Scaling"
+    for change, message in (
+        ({"output_bias": True}, r"^the spec's output_bias asks for o_bias, of which 0 were given\."),
+        ({"qkv_bias": "qv"}, r"^the spec's qkv_bias asks for q_bias and v_bias, of which 0 were given\."),
+        ({"sinks": True}, r"^the spec's sinks asks for sinks, of which 0 were given\."),
+        ({"output_gate": GateSpec()}, r"^the spec's output_gate asks for gate, of which 0 were given\."),
+        (
+            {"head_norm": HeadNormSpec(eps=1.0)},
+            r"^the spec's head_norm asks for q_norm and k_norm, of which 0 were given\.",
+        ),
+    ):
+        with pytest.raises(WeightError, match=message):
+            GroupedQueryAttention(replace(SPEC, **change), **weights, device=board("n150"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"qkv_bias": "x"}, r"qkv_bias='x'\): it must be True, False, or some of q, k and v\."),
+        ({"window": 8, "chunk": 8}, r"window=8, chunk=8\): a layer has one of them, or neither\."),
+        ({"causal": False, "window": 8}, r"causal=False\): an encoder's queries see every token"),
+        ({"sinks": True, "alibi": True}, r"sinks=True\): ttnn's fused attention has sinks"),
+        ({"alibi": True, "soft_cap": 2.0}, r"alibi=True, soft_cap=…\): no order of the two is defined"),
+        ({"qkv_clip": 0.0}, r"qkv_clip=0.0\): it must be above 0\."),
+        (
+            {"rope": RopeSpec(scaling=DynamicScaling(factor=2.0, original_context=8), dim=2)},
+            "more than one rotated pair",
+        ),
+    ],
+)
+def test_options_that_exclude_each_other(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        Rotary(RopeSpec(scaling=LONG), head_dim=96, context=64, device=board("n150"))
+        replace(SPEC, **change)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "l2"}, r"kind='l2'\): it must be rms or layer\."),
+        ({"bias": True, "weight": "none"}, "there is a bias but no weight; give a weight of ones"),
+        ({"span": "all"}, r"span='all'\): all heads together have weight='own' or 'none'"),
+        ({"kind": "layer", "after_rope": True}, "the mean is subtracted before the rotation only"),
+    ],
+)
+def test_a_head_norm_out_of_range_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        inverse_frequencies(RopeSpec(scaling=LONG), 96)
-    llama3 = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=64)
-    assert Rotary(RopeSpec(scaling=llama3), head_dim=96, context=64, device=board("n150")).head_dim == 96
+        HeadNormSpec(eps=1e-5, **fields)
+
+
+def test_pages_are_for_the_fused_attention() -> None:
+    paged = Workload(mode="decode", users=8, context=256, block=32)
+    assert listed(SPEC, paged).types["keys"].shape == (64, 4, 32, 128)
+    for change in ({"soft_cap": 2.0}, {"rope": None, "alibi": True}, {"chunk": 8}):
+        with pytest.raises(SpecError, match="only ttnn's fused attention reads paged caches"):
+            listed(replace(SPEC, **change), paged)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="it neither decodes nor goes on with a prompt"):
+        listed(replace(SPEC, causal=False), DECODE)

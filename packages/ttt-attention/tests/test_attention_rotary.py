@@ -14,7 +14,21 @@ import torch
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from ttt_attention import AttentionSpec, Llama3Scaling, RopeSpec, Rotary, attention_request, inverse_frequencies
+from ttt_attention import (
+    AttentionSpec,
+    DynamicScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    ProportionalScaling,
+    RopeSpec,
+    Rotary,
+    TemperatureSpec,
+    YarnScaling,
+    attention_request,
+    inverse_frequencies,
+)
+from ttt_attention._frequencies import angles, table_factor
 from ttt_attention.heads import head_places, pad_halves, pad_heads, padded_head_dim
 from ttt_core import SpecError
 from ttt_hw import BlockPlans, Operations, Workload, board_of, typical, upload
@@ -29,19 +43,42 @@ ROPES = {
     "llama 3.1": RopeSpec(theta=500_000.0, scaling=LLAMA_3_1),
     "llama 3.2": RopeSpec(theta=500_000.0, scaling=LLAMA_3_2),
     "small": RopeSpec(theta=10_000.0, scaling=SMALL),
+    "linear": RopeSpec(theta=10_000.0, scaling=LinearScaling(factor=3.0)),
+    "yarn": RopeSpec(scaling=YarnScaling(factor=32.0, original_context=4096, truncate=False)),
+    "yarn, mscale": RopeSpec(
+        scaling=YarnScaling(factor=40.0, original_context=4096, mscale=1.0, mscale_all_dim=0.8, beta_fast=16.0)
+    ),
+    "proportional": RopeSpec(theta=1e6, scaling=ProportionalScaling(share=0.25)),
 }
 
 
 def reference(rope: RopeSpec, head_dim: int, context: int) -> LlamaRotaryEmbedding:
     parameters: dict[str, Any] = {"rope_type": "default", "rope_theta": rope.theta}
-    if rope.scaling is not None:
-        parameters |= {
-            "rope_type": "llama3",
-            "factor": rope.scaling.factor,
-            "low_freq_factor": rope.scaling.low_freq_factor,
-            "high_freq_factor": rope.scaling.high_freq_factor,
-            "original_max_position_embeddings": rope.scaling.original_context,
-        }
+    match rope.scaling:
+        case Llama3Scaling() as s:
+            parameters |= {
+                "rope_type": "llama3",
+                "factor": s.factor,
+                "low_freq_factor": s.low_freq_factor,
+                "high_freq_factor": s.high_freq_factor,
+                "original_max_position_embeddings": s.original_context,
+            }
+        case LinearScaling(factor=factor):
+            parameters |= {"rope_type": "linear", "factor": factor}
+        case YarnScaling() as s:
+            parameters |= {"rope_type": "yarn", "factor": s.factor, "truncate": s.truncate, "beta_fast": s.beta_fast}
+            parameters |= {"mscale": s.mscale, "mscale_all_dim": s.mscale_all_dim}
+            parameters |= {"original_max_position_embeddings": s.original_context}
+            context = int(s.factor * s.original_context)
+        case ProportionalScaling(share=share):
+            parameters |= {"rope_type": "proportional", "partial_rotary_factor": share}
+        case DynamicScaling() as s:
+            parameters |= {"rope_type": "dynamic", "factor": s.factor}
+            context = s.original_context
+        case LongRopeScaling() as s:
+            parameters |= {"rope_type": "longrope", "factor": 4.0, "attention_factor": s.attention_factor}
+            parameters |= {"short_factor": list(s.short_factors), "long_factor": list(s.long_factors)}
+            parameters |= {"original_max_position_embeddings": s.original_context}
     config = LlamaConfig(
         hidden_size=4 * head_dim,
         num_attention_heads=4,
@@ -104,14 +141,69 @@ def test_tables_equal_transformers(name: str, head_dim: int, mesh: Any) -> None:
         decode = rotary.decode_tables(
             operations(users, head_dim, context, mesh), upload(rows, mesh, dtype="int32", layout="row_major")
         )
-        for table, wanted in zip(prefill, expected, strict=True):
+        for table, wanted in zip(prefill[2:], expected, strict=True):
             actual = values.to_torch(table)
             assert actual.shape == (1, 1, len(picked), padded_head_dim(head_dim))
             assert max_difference(actual[0, 0], wanted) < 1e-6
-        for table, wanted in zip(decode, expected, strict=True):
+        for table, wanted in zip(decode[2:], expected, strict=True):
             actual = values.to_torch(table)
             assert actual.shape == (1, len(picked), 1, padded_head_dim(head_dim))
             assert max_difference(actual[0, :, 0], wanted) < 1e-6
+
+
+def test_dynamic_scaling_is_that_of_step_by_step_decoding() -> None:
+    """transformers computes its frequencies anew from the largest position that it is given."""
+    rope, head_dim = RopeSpec(scaling=DynamicScaling(factor=2.0, original_context=16)), 32
+    found = angles(rope, head_dim, 40)
+    for position in (0, 15, 16, 39):
+        cos, _ = reference(rope, head_dim, 16)(torch.zeros(1), torch.arange(position + 1)[None])
+        np.testing.assert_allclose(np.cos(found[position]), cos[0, position, : head_dim // 2].numpy(), atol=1e-6)
+    assert not np.allclose(found[39], angles(RopeSpec(), head_dim, 40)[39])
+
+
+def test_longrope_turns_a_long_prompt_by_its_long_factors(mesh: Any) -> None:
+    long = LongRopeScaling(
+        short_factors=(1.0, 1.1) * 8, long_factors=(1.5, 3.0) * 8, original_context=32, attention_factor=1.25
+    )
+    rope, head_dim, context = RopeSpec(scaling=long), 32, 64
+    rotary = Rotary(rope, head_dim=head_dim, context=context, device=mesh)
+    with shadow() as values:
+        for tokens in (32, 64):
+            work = Workload(mode="prefill", tokens=tokens, context=tokens)
+            at = upload(np.arange(tokens, dtype=np.int32)[None], mesh, dtype="int32", layout="row_major")
+            *_, cos, sin = rotary.prefill_tables(operations(work, head_dim, context, mesh), at, tokens)
+            wanted = reference(rope, head_dim, context)(torch.zeros(1), torch.arange(tokens)[None])
+            for table, theirs in zip((cos, sin), wanted, strict=True):
+                assert max_difference(values.to_torch(table)[0, 0], theirs[0]) < 1e-6
+    near, far = (inverse_frequencies(rope, head_dim, reach) for reach in ("short", "long"))  # type: ignore[arg-type]
+    stepwise = angles(rope, head_dim, context)
+    np.testing.assert_allclose(stepwise[31], 31 * near, rtol=1e-6)
+    np.testing.assert_allclose(stepwise[32], 32 * far, rtol=1e-6)
+    assert table_factor(rope) == 1.25
+
+
+def test_only_what_turns_is_multiplied_by_a_table_factor(mesh: Any) -> None:
+    rope = RopeSpec(dim=16, scaling=YarnScaling(factor=4.0, original_context=16, attention_factor=2.0))
+    cos = Rotary(rope, head_dim=32, context=8, device=mesh).cos.host()
+    assert cos[0].tolist() == ([2.0] * 8 + [1.0] * 8) * 2
+
+
+def test_a_query_temperature_multiplies_the_tables_of_queries(mesh: Any) -> None:
+    by = TemperatureSpec(scale=0.5, period=2.0, offset=1)
+    turned = Rotary(RopeSpec(), head_dim=32, context=8, device=mesh, temperature=by)
+    unturned = Rotary(None, head_dim=32, context=8, device=mesh, temperature=by)
+    expected = 1 + 0.5 * np.log1p(np.floor((np.arange(8) + 1) / 2))
+    cosines = [
+        next(w for w in rotary.weights if w.name == "cos" and w is not rotary.cos) for rotary in (turned, unturned)
+    ]
+    for table in cosines:
+        np.testing.assert_allclose(
+            table.host()[:, 31],
+            expected * (np.cos(angles(RopeSpec(), 32, 8)[:, 15]) if table is cosines[0] else 1),
+            rtol=1e-6,
+        )
+    assert len(turned.weights) == 4
+    assert len(unturned.weights) == 2
 
 
 @torch.no_grad()

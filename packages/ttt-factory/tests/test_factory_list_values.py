@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch.nn.functional import pad
 
-from ttt_attention import _capped_requests as capped_requests, padded_head_dim
+from ttt_attention import _stepwise_requests as capped_requests, padded_head_dim
 from ttt_factory import ModelFactory, ModelSpec
 from ttt_factory.requests import model_request, precision_of
 from ttt_factory.spec import DecoderLayerSpec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ PAIRS: list[tuple[OpRequest, Any]] = [
     *((update(users, kv, hd), CacheUpdate()) for users, kv, hd in product((1, 3, 8, 32), (1, 8, 40), (64, 128, 256))),
     (fill(1, 8, 128, 128, "bfloat16"), CacheFill()),
     (update(16, 8, 128, "bfloat16"), CacheUpdate()),
+    (replace(fill(4, 2, 64, 64), start=32), CacheFill()),
+    *(
+        (replace(request, inputs=(*request.inputs, "t"), block=block), pattern)
+        for block in (32, 64, 512)
+        for request, pattern in ((fill(4, 2, 64, 64), CacheFill()), (update(4, 2, 64), CacheUpdate()))
+    ),
+    (replace(fill(4, 2, 64, 64), inputs=("c", "x", "t"), block=32, start=96), CacheFill()),
 ]
 
 
@@ -79,6 +87,12 @@ def test_every_model_is_served(name: str, probe: Any) -> None:
     [
         (CacheFill(), fill(1, 8, 2048, 64), "2048 tokens must fit into the cache's context of 1024"),
         (CacheFill(), fill(1, 8, 32, 80), "head_dim=80 must be whole tiles of 32; nearest legal: 96"),
+        (CacheFill(), replace(fill(1, 8, 64, 64), start=33), "start=33 must be a multiple of 32; nearest legal: 32"),
+        (
+            CacheUpdate(),
+            replace(update(1, 8, 64), inputs=("c", "x", "p", "t"), block=48),
+            "blocks of 48 tokens must be whole tiles of 32 and divide the context, 1024",
+        ),
         (CacheUpdate(), update(65, 8, 64), "65 users must lie on one core each of 64"),
         (CacheUpdate(), update(8, 8, 80), "head_dim=80 must be whole tiles of 32; nearest legal: 96"),
     ],

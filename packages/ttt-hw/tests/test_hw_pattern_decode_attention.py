@@ -30,6 +30,7 @@ def request(users: int, heads: int, kv_heads: int, head_dim: int, **changes: Any
         if changes.get("block") is None
         else ("q", "keys", "values", "positions", "pages")
     )
+    inputs = (*inputs, *["sinks"] * changes.get("sinks", False))
     whole = DecodeAttentionRequest(
         name="a", inputs=inputs, users=users, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim, context=1024
     )
@@ -45,7 +46,7 @@ def configs(name: str) -> list[tuple[DecodeAttentionRequest, DecodeAttention]]:
     sizes = ((32, 8, 64), (8, 1, 128), (40, 10, 128), (16, 8, 256), (40, 40, 128))
     variants: tuple[dict[str, Any], ...] = (
         {}, {"window": 256}, {"block": 64}, {"block": 32, "kernel": BF16, "context": 2048}, 
-        {"kv_dtype": "bfloat16", "context": 384},
+        {"kv_dtype": "bfloat16", "context": 384}, {"block": 64, "sinks": True},
     )  # fmt: skip
     for (heads, kv_heads, head_dim), users, changes, chunk in product(sizes, (1, 8, 32), variants, (0, 128)):
         wanted = request(users, heads, kv_heads, head_dim, **changes)

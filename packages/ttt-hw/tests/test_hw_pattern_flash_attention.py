@@ -27,6 +27,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def request(tokens: int, heads: int, kv_heads: int, head_dim: int, **changes: Any) -> PrefillAttentionRequest:
     inputs = ("q", "k", "v") if changes.get("start") is None else ("q", "k", "v", "pages")
+    inputs = (*inputs, *["sinks"] * changes.get("sinks", False))
     whole = PrefillAttentionRequest(
         name="a", inputs=inputs, tokens=tokens, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim
     )
@@ -45,6 +46,10 @@ VARIED = [
     request(8192, 16, 8, 256, kernel=BF16, kv_dtype="bfloat8_b"),
     request(1024, 4, 4, 256),
     request(256, 64, 64, 128, kv_dtype="bfloat8_b"),
+    request(1024, 8, 2, 64, sinks=True),
+    request(512, 8, 2, 64, sinks=True, window=128, start=512, block=32, blocks=32),
+    request(512, 8, 8, 64, causal=False),
+    request(256, 8, 2, 128, causal=False, keys=512, kernel=BF16),
     request(256, 8, 1, 64, start=256, block=32, blocks=16, window=128, kernel=BF16),
 ]
 

@@ -28,7 +28,7 @@ VIEW = MoveRequest(name="m", inputs=("x",), op="reshape", source=PROMPT, shape=(
     [
         (SLICE, Move(), (width_sharded((8, 4)),), "the source lies in .*; it must lie in 'b h s d in dram' or"),
         (VIEW, Move(), (L1,), "the source lies in 'b h s d in l1'; it must lie in 'b h s d in dram'"),
-        (replace(SLICE, source=replace(PROMPT, tiled=False)), Move(), None, "a row-major tensor is not taken by slice"),
+        (replace(SLICE, source=replace(PROMPT, tiled=False)), Move(), None, "of row-major .* only columns are cut"),
         (replace(TURN, dims=(0, 3)), Move(), None, r"dims \(0, 3\) of .* are exchanged; only dims 1 and 2 of four are"),
         (replace(SLICE, rows=(100, 200)), Move(), None, "rows 100 to 200 are no part of 128"),
         (replace(SLICE, rows=(30, 40)), Move(), None, "rows 30 to 40 begin within a tile and .*; begin at 0"),
@@ -36,6 +36,7 @@ VIEW = MoveRequest(name="m", inputs=("x",), op="reshape", source=PROMPT, shape=(
         (replace(SLICE, source=replace(PROMPT, dtype="bfloat8_b")), Move(), None, "rows within a tile of bfloat8_b"),
         (replace(SLICE, rows=None, columns=5000), Move(), None, "5000 columns are no part of 4096"),
         (replace(SLICE, rows=None), Move(), None, "neither rows nor columns are named"),
+        (replace(SLICE, rows=None, first_column=48), Move(), None, "columns begin at 48; they must begin with a tile"),
         (replace(CAST, dtype="bfloat16"), Move(), None, "the source is bfloat16 already; leave the cast out"),
         (
             replace(CAST, source=ROWS, dtype="bfloat16"),
@@ -72,3 +73,11 @@ def test_what_moves_nothing_takes_nothing(mesh: Any) -> None:
         verdict = verify(request, Move(), mesh)
         assert verdict.exact
         assert verdict.buffers == 0
+
+
+def test_columns_that_begin_within_a_row(mesh: Any) -> None:
+    columns = replace(SLICE, rows=None, first_column=128, columns=256)
+    assert columns.results["m"].shape == (1, 1, 128, 128)
+    assert verify(columns, Move(), mesh).exact
+    pages = replace(SLICE, rows=None, source=TensorType(shape=(1, 4096), dtype="int32", tiled=False), first_column=2)
+    assert verify(pages, Move(), mesh).exact

@@ -33,7 +33,8 @@ def test_what_is_refused(request_: Any, config: Any, reads: Any, message: str) -
 def test_every_activation_is_a_chain_of_ttnn(mesh: Any) -> None:
     from ttt_hw.verify import verify
 
-    for name in ("silu", "gelu", "gelu_tanh", "relu", "tanh", "exp", "sigmoid"):
+    for name in ("silu", "gelu", "gelu_tanh", "relu", "tanh", "exp", "sigmoid", "softplus"):
         for scale in (1.0, 0.3):
             verdict = verify(replace(TANH, activation=name, scale=scale), Unary(), mesh)
             assert verdict.exact, (name, scale, verdict)
+    assert verify(replace(TANH, activation=None, scale=1.0, limit=8.0), Unary(), mesh).exact

@@ -188,6 +188,8 @@ def unary_chain() -> Iterator[Case]:
     x = random(1, 1, 5, 8)
     yield (x, [TWICE, EXACT]), {}, GELU(2 * x)
     yield (x, [TANH, TWICE]), {}, 2 * GELU(x, approximate="tanh")
+    limit = ttnn.UnaryWithParam(ttnn.UnaryOpType.CLAMP_TSS, -0.5, 0.5)
+    yield (x, [limit, TWICE]), {}, 2 * x.clamp(-0.5, 0.5)
 
 
 def linear() -> Iterator[Case]:
@@ -200,6 +202,33 @@ def linear() -> Iterator[Case]:
             per_core_N=1, fuse_batch=True, fused_activation=activation, mcast_in0=True,
         )  # fmt: skip
         yield (x, w), {"bias": b.clone(), "program_config": config}, expected
+
+
+def paged_fill() -> Iterator[Case]:
+    """40 tokens in blocks of 32: one whole, and 8 rows of another."""
+    x, pages = random(1, 2, 40, 16), torch.tensor([[1, 0], [2, -1]])
+    for user, blocks in enumerate(([1, 0], [2])):
+        cache = random(3, 2, 32, 16)
+        expected = cache.clone()
+        expected[blocks[0]] = x[0, :, :32]
+        if len(blocks) > 1:
+            expected[blocks[1], :, :8] = x[0, :, 32:]
+        yield (cache, x, pages), {"batch_idx": user}, expected
+
+
+def sums_of_squares() -> Iterator[Case]:
+    x, more = random(1, 2, 3, 64), random(1, 2, 3, 64)
+    expected = torch.zeros(1, 2, 3, 32)
+    expected[..., 0] = (x * x).sum(-1)
+    yield (x,), {}, expected
+    yield (x - more,), {"residual_input_tensor": more}, expected
+
+
+def sums() -> Iterator[Case]:
+    for (args, kwargs, squares), x in zip(sums_of_squares(), [random(1, 2, 3, 64)] * 2, strict=True):
+        plain = torch.zeros(1, 2, 3, 32)
+        plain[..., 0] = x.sum(-1)
+        yield args, kwargs, torch.cat([squares, plain], -1)
 
 
 def add() -> Iterator[Case]:
@@ -223,6 +252,9 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "ttnn.experimental.nlp_concat_heads_decode": concat_heads_decode,
     "ttnn.experimental.rotary_embedding_hf": rotary,
     "ttnn.experimental.paged_update_cache": update_cache,
+    "ttnn.experimental.paged_fill_cache": paged_fill,
+    "ttnn.rms_norm_pre_all_gather": sums_of_squares,
+    "ttnn.layer_norm_pre_all_gather": sums,
     "ttnn.experimental.minimal_matmul": minimal_matmul,
     "ttnn.experimental.fast_reduce_nc": fast_reduce,
     "ttnn.empty": empty,

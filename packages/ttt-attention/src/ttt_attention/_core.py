@@ -1,42 +1,50 @@
-"""What attention does between turned heads and joined heads: ttnn's fused operation, or its steps one by one."""
+"""What attention does between turned heads and joined heads: ttnn's fused operation, its steps one by one, or a function."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
-from ttt_attention._capped_requests import rows_of_a_piece
+from ttt_attention._stepwise_requests import rows_of_a_piece
 from ttt_attention.masks import Masks
 from ttt_core import KVCache, Tensor
 from ttt_hw import Operations
 from ttt_weights import LazyWeight
 
+Compute: TypeAlias = Callable[[Any, Any, Any, Any], Any]
+Others: TypeAlias = Sequence[Tensor]
+
 
 class Core(Protocol):
     """prefill: q [1, H, S, hd], k and v [1, KV, S, hd] → [1, H, S, hd]. decode: q [1, B, H, hd] → the same, with the cache;
-    `row` are the positions as an embedding reads them."""
+    `row` are the positions as an embedding reads them; `others`, where there are some, a page table, then sinks."""
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]: ...
-    def prefill(self, ops: Operations, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor: ...
-    def decode(self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, /) -> Tensor: ...
+    def prefill(self, ops: Operations, q: Tensor, k: Tensor, v: Tensor, others: Others, /) -> Tensor: ...
+    def decode(
+        self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, others: Others, /
+    ) -> Tensor: ...
 
 
 class FusedCore:
-    """One operation."""
+    """One operation; a prompt that goes on reads the cache's keys and values."""
 
     weights: tuple[LazyWeight, ...] = ()
 
-    def prefill(self, ops: Operations, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
-        heads: Tensor = ops["attention"](q, k, v)
+    def prefill(self, ops: Operations, q: Tensor, k: Tensor, v: Tensor, others: Others, /) -> Tensor:
+        heads: Tensor = ops["attention"](q, k, v, *others)
         return heads
 
-    def decode(self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, /) -> Tensor:
-        heads: Tensor = ops["attention"](q, cache.keys, cache.values, positions)
+    def decode(
+        self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, others: Others, /
+    ) -> Tensor:
+        heads: Tensor = ops["attention"](q, cache.keys, cache.values, positions, *others)
         return heads
 
 
-class CappedCore:
-    """softmax(c · tanh(q·kᵀ · scale / c) + mask) · v, step by step; see capped_requests.
+class StepwiseCore:
+    """softmax(f(q·kᵀ · scale) + mask) · v, step by step; see _stepwise_requests.
 
     `num_heads` and `num_kv_heads` are those of a chip.
     """
@@ -50,7 +58,7 @@ class CappedCore:
     def weights(self) -> tuple[LazyWeight, ...]:
         return self._masks.weights
 
-    def prefill(self, ops: Operations, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
+    def prefill(self, ops: Operations, q: Tensor, k: Tensor, v: Tensor, others: Others, /) -> Tensor:
         rows = q.shape[-2]
         piece = rows_of_a_piece(self._num_heads, rows)
         starts = range(0, rows, piece)
@@ -68,26 +76,80 @@ class CappedCore:
         """Some query rows, with all keys and values."""
         q = ops.optional(f"grouped_q{suffix}")(q)  # [1, KV, G · rows, hd]
         scores = ops[f"scores{suffix}"](q, k)  # [1, KV, G · rows, S]
-        capped = ops[f"capped_scores{suffix}"](scores)
-        capped = ops.optional(f"scores_by_head{suffix}")(capped)  # [1, H, rows, S]
-        probabilities = ops[f"probabilities{suffix}"](capped, self._masks.of_prompt(*rows))
+        scores = ops.optional(f"capped_scores{suffix}")(scores)
+        scores = ops.optional(f"scores_by_head{suffix}")(scores)  # [1, H, rows, S]
+        mask = self._masks.of_prompt(*rows)
+        scores = ops.optional(f"scaled_scores{suffix}")(scores, self._masks.down.tensor)
+        scores = ops.optional(f"masked_scores{suffix}")(scores, mask)
+        scores = ops.optional(f"sloped_scores{suffix}")(scores, self._masks.up.tensor)
+        probabilities = ops[f"probabilities{suffix}"](scores, mask)
         grouped = ops.optional(f"grouped_probabilities{suffix}")(probabilities)
         attended = ops[f"attended{suffix}"](grouped, v)
         heads: Tensor = ops.optional(f"attended_heads{suffix}")(attended)
         return heads
 
-    def decode(self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, /) -> Tensor:
-        mask = ops["mask_rows"](row, self._masks.of_users(cache.keys.shape[-2]))
-        mask = ops["mask_transposed"](mask)
-        mask = ops.optional("mask_by_user")(mask)  # [B, 1, 1, C]
+    def decode(
+        self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, others: Others, /
+    ) -> Tensor:
+        mask = users_mask(ops, row, self._masks.of_users(cache.keys.shape[-2]))  # [B, 1, 1, C]
         q = ops.optional("q_by_user")(q)  # [B, 1, H, hd]
         q = ops.optional("q_for_groups")(*[q] * self._num_kv_heads)  # [B, KV, H, hd]
         scores = ops["scores"](q, cache.keys)  # [B, KV, H, C]
-        capped = ops["capped_scores"](scores)
-        masked = ops["masked_scores"](capped, mask)
-        probabilities = ops["probabilities"](masked)
+        scores = ops.optional("capped_scores")(scores)
+        scores = ops.optional("scaled_scores")(scores, self._masks.down_rows.tensor)
+        scores = ops["masked_scores"](scores, mask)
+        scores = ops.optional("sloped_scores")(scores, self._masks.up_rows.tensor)
+        probabilities = ops["probabilities"](scores)
         attended = ops["attended"](probabilities, cache.values)  # [B, KV, H, hd]
         attended = ops.optional("own_groups")(attended, self._masks.groups.tensor)
         attended = ops.optional("joined_groups")(attended)  # [B, 1, H, hd]
         heads: Tensor = ops.optional("attended_heads")(attended)
         return heads
+
+
+class CustomCore:
+    """compute(q [B, H, Sq, hd], k, v [B, H, Sk, hd], mask [B, 1, Sq, Sk]) → q's shape, of a prompt (B 1) or of users (Sq 1).
+
+    `groups` query heads share a key-value head, which is repeated for them.
+    """
+
+    def __init__(self, compute: Compute, masks: Masks, *, groups: int) -> None:
+        def of_heads(q: Any, k: Any, v: Any, mask: Any) -> Any:
+            return compute(q, repeated(k, groups), repeated(v, groups), mask)
+
+        self._compute = compute if groups == 1 else of_heads
+        self._masks = masks
+
+    @property
+    def weights(self) -> tuple[LazyWeight, ...]:
+        return self._masks.weights
+
+    def prefill(self, ops: Operations, q: Tensor, k: Tensor, v: Tensor, others: Others, /) -> Tensor:
+        tokens = q.shape[-2]
+        heads: Tensor = ops["attention"](q, k, v, self._masks.of_prompt(0, tokens, tokens), self._compute)
+        return heads
+
+    def decode(
+        self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, others: Others, /
+    ) -> Tensor:
+        mask = users_mask(ops, row, self._masks.of_users(cache.keys.shape[-2]))
+        q = ops.optional("q_by_user")(q)  # [B, 1, H, hd]
+        q = ops["q_by_head"](q)  # [B, H, 1, hd]
+        attended = ops["attention"](q, cache.keys, cache.values, mask, self._compute)
+        attended = ops["attended_rows"](attended)  # [B, 1, H, hd]
+        heads: Tensor = ops.optional("attended_heads")(attended)
+        return heads
+
+
+def users_mask(ops: Operations, row: Tensor, table: Tensor) -> Tensor:
+    """The row of each user's position → [B, 1, 1, C]."""
+    mask = ops["mask_transposed"](ops["mask_rows"](row, table))
+    by_user: Tensor = ops.optional("mask_by_user")(mask)
+    return by_user
+
+
+def repeated(x: Any, groups: int) -> Any:
+    """[B, KV, S, hd] → [B, KV · groups, S, hd], each head `groups` times in a row."""
+    import ttnn
+
+    return ttnn.repeat_interleave(x, groups, dim=1)

@@ -21,15 +21,22 @@ def _head_dim(fields: Mapping[str, Any]) -> int:
 GROUPED = SpecKeywords(AttentionSpec, {"head_dim": _head_dim, "max_context": CONTEXT, "rope": RopeSpec()})
 """A head dim so that the heads make up the hidden dim, 4096 positions, and a rotation with theta 10,000."""
 
+WINDOWED = SpecKeywords(AttentionSpec, {"window": CONTEXT, **GROUPED.defaults})
+"""The same, with a window of 4096 tokens."""
+
 MULTI_HEAD = SpecKeywords(AttentionSpec, {"num_kv_heads": lambda fields: fields["num_heads"], **GROUPED.defaults})
 """The same, with as many key-value heads as query heads."""
 
 
 def parts_of_spec(spec: AttentionSpec) -> dict[str, bool]:
     """The weights that not every attention has, and whether this one does."""
-    norm = spec.head_norm is not None
+    norm = spec.head_norm
+    weighted, biased = norm is not None and norm.weight != "none", norm is not None and norm.bias
     return {
-        **dict.fromkeys(("q_bias", "k_bias", "v_bias"), spec.qkv_bias),
+        **{f"{name}_bias": name in spec.biased for name in "qkv"},
         "o_bias": spec.output_bias,
-        **dict.fromkeys(("q_norm", "k_norm"), norm),
+        **dict.fromkeys(("q_norm", "k_norm"), weighted),
+        **dict.fromkeys(("q_norm_bias", "k_norm_bias"), biased),
+        "gate": spec.output_gate is not None,
+        "sinks": spec.sinks,
     }

@@ -21,13 +21,14 @@ class Listing:
         self.num_heads, self.num_kv_heads = split_heads(spec, work.chips)
         self.head_dim = padded_head_dim(spec.head_dim)
         self.context = -(-work.context // TILE) * TILE
-        self.cache = TensorType(shape=(work.users, self.num_kv_heads, self.context, self.head_dim), dtype=cache_dtype)
+        blocks = (work.users, self.context) if not work.block else (work.users * self.context // work.block, work.block)
+        self.cache = TensorType(shape=(blocks[0], self.num_kv_heads, blocks[1], self.head_dim), dtype=cache_dtype)
         self.ops: list[OpRequest] = []
         self.stored: dict[str, Stored] = {}
-        if work.mode == "prefill" and work.rows > self.context:
+        if work.mode == "prefill" and work.start + work.rows > self.context:
             raise ShapeError(
-                f"a prompt of {work.tokens} tokens with a cache for {self.context}: it must fit. Give a context of at least "
-                f"{work.rows}."
+                f"a prompt of {work.start + work.tokens} tokens with a cache for {self.context}: it must fit. Give a context of "
+                f"at least {work.start + work.rows}."
             )
 
     def add(self, op: OpRequest) -> tuple[str, ...]:
@@ -43,6 +44,14 @@ class Listing:
         """[B] in decode, [1, S] in prefill."""
         shape = (self.work.users,) if self.work.mode == "decode" else (1, self.work.rows)
         return self.store("positions", TensorType(shape=shape, dtype="int32", tiled=False), kind="index")
+
+    def pages(self) -> str | None:
+        """Of each user the blocks of its cache, in decode [B, context / block], of one user in prefill; None without blocks."""
+        if not self.work.block:
+            return None
+        users = self.work.users if self.work.mode == "decode" else 1
+        pages = TensorType(shape=(users, self.context // self.work.block), dtype="int32", tiled=False)
+        return self.store("pages", pages, kind="index")
 
     def indices(self) -> str:
         """Positions as an embedding reads them, [1, rows] uint32; listed once."""

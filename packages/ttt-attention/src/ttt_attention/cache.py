@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ttt_attention.heads import padded_head_dim, split_heads
 from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError, Tensor
-from ttt_hw import Board, DType, board_of
+from ttt_hw import Board, DType, board_of, upload
 from ttt_shard_dsl import TILE, Placement, parse
 
 __all__ = ["MAX_USERS", "ContiguousKVCache", "cache_placement"]
@@ -20,12 +22,15 @@ MAX_USERS = 32  # one tile of rows: the decode kernels take a user a row
 class ContiguousKVCache:
     """Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM; on a mesh, of each chip's heads.
 
-    `user` is the slot that a prefill fills.
+    `user` is the slot that a prefill fills, and `start` the tokens of its prompt that are there already. `slot` is then what
+    the fused attention reads it by: a page table [1, 1] with the user, whose one page is the whole context.
     """
 
     keys: Tensor
     values: Tensor
     user: int = 0
+    start: int = 0
+    slot: Tensor | None = None
 
     @classmethod
     def allocate(
@@ -59,7 +64,23 @@ class ContiguousKVCache:
         users = self.keys.shape[0]
         if not 0 <= user < users:
             raise ShapeError(f"user {user} of a KV cache for {users} users; slots are 0 to {users - 1}.")
-        return replace(self, user=user)
+        return replace(self, user=user, start=0, slot=None)
+
+    def after(self, start: int, /) -> ContiguousKVCache:
+        """The same memory, with prefill going on after that many tokens. Raises ShapeError where it cannot go on."""
+        check_start(start, TILE, self.keys.shape[-2])
+        page = np.array([[self.user]], np.int32)
+        slot = upload(page, self.keys.device(), dtype="int32", layout="row_major")  # type: ignore[attr-defined]
+        return replace(self, start=start, slot=slot)
+
+
+def check_start(start: int, unit: int, context: int) -> None:
+    """Errors: ShapeError where a prompt cannot go on after so many tokens."""
+    if start % unit or not 0 <= start < context:
+        raise ShapeError(
+            f"a prompt that goes on after {start} tokens in a KV cache of context {context}: it must be a multiple of {unit} "
+            f"below it. Nearest: {max(0, min(start, context - 1)) // unit * unit}."
+        )
 
 
 def cache_placement(spec: AttentionSpec, *, users: int, context: int, device: Board, dtype: DType) -> Placement:

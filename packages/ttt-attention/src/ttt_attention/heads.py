@@ -86,19 +86,20 @@ def pack_qkv(q: Float32, k: Float32, v: Float32, *, spec: AttentionSpec, chips: 
 
     H and KV are a chip's own head counts.
     """
-    local = split_heads(spec, chips)
-    columns = []
+    parts = [heads_by_chip(each, spec, chips) for each in (q, k, v)]
+    return np.concatenate([part[chip] for chip in range(chips) for part in parts], axis=-1)
+
+
+def heads_by_chip(weight: Float32, spec: AttentionSpec, chips: int) -> list[Float32]:
+    """[heads · head_dim, D] of queries, or of keys or values, → of each chip [D, its heads · padded head dim]."""
+    heads = weight.reshape(-1, spec.head_dim, weight.shape[-1])
+    local = max(1, len(heads) // chips)
+    parts = []
     for chip in range(chips):
-        first = chip * spec.num_kv_heads // chips
-        for weight, start, count in (
-            (q, chip * local.num_heads, local.num_heads),
-            (k, first, local.num_kv_heads),
-            (v, first, local.num_kv_heads),
-        ):
-            heads = weight.reshape(-1, spec.head_dim, weight.shape[-1])[start : start + count]
-            packed = pad_heads(np.moveaxis(heads, -1, 0), spec.rope)  # [D, heads, padded head dim]
-            columns.append(packed.reshape(len(packed), -1))
-    return np.concatenate(columns, axis=-1)
+        first = chip * len(heads) // chips
+        packed = pad_heads(np.moveaxis(heads[first : first + local], -1, 0), spec.rope)  # [D, heads, padded head dim]
+        parts.append(packed.reshape(len(packed), -1))
+    return parts
 
 
 def pack_output(weight: Float32, spec: AttentionSpec) -> Float32:

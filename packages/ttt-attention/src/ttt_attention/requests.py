@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttt_attention._capped_requests import capped_decode, capped_prefill
 from ttt_attention._listing import Listing
+from ttt_attention._stepwise_requests import custom_decode, custom_prefill, stepwise_decode, stepwise_prefill
 from ttt_attention.spec import AttentionSpec, HeadNormSpec
+from ttt_core import SpecError
 from ttt_hw import DType
 from ttt_hw.requests import (
+    BinaryRequest,
     BlockRequest,
+    BroadcastRequest,
     CacheFillRequest,
     CacheUpdateRequest,
     CollectiveRequest,
+    ConcatRequest,
     DecodeAttentionRequest,
     EmbeddingRequest,
     HeadConcatRequest,
@@ -24,8 +28,10 @@ from ttt_hw.requests import (
     PrefillAttentionRequest,
     RotaryRequest,
     TensorType,
+    UnaryRequest,
     Workload,
 )
+from ttt_shard_dsl import TILE
 
 __all__ = ["PROFILES", "attention_request"]
 
@@ -37,35 +43,43 @@ PROFILES: dict[str, dict[str, DType]] = {
 """Dtypes by role, for each hardware mode."""
 
 
-def attention_request(spec: AttentionSpec, work: Workload, precision: Mapping[str, DType]) -> BlockRequest:
-    """x [1, 1, rows, D] → [1, 1, rows, D], the operations of GroupedQueryAttention in its order; `precision` as in PROFILES.
+def attention_request(
+    spec: AttentionSpec, work: Workload, precision: Mapping[str, DType], *, custom: bool = False
+) -> BlockRequest:
+    """x [1, 1, rows, D] → [1, 1, rows, D], the operations of BaseAttention in its order; `precision` as in PROFILES. `custom`:
+    scores, softmax and values are one operation, a function of the block.
 
     An output bias is fused into the matmul and stored divided by the chips, so that their sum has it once (exact for powers of
     two); a rotation of part of a head, or of neighbours, is the same operation with the weights' head dims permuted, and cosine
-    1, sine 0 where nothing turns; a soft-cap is unfused.
-    Errors: PlacementError for heads that do not split over the chips, ShapeError for a prompt longer than the cache.
+    1, sine 0 where nothing turns; a layer norm of heads is an RMS norm of heads whose weights make their mean 0; a gate of each
+    head has its weight for each element of that head.
+    Errors: PlacementError for heads that do not split over the chips, ShapeError for a prompt longer than the cache, SpecError
+    for decode without causality, and for pages or a prompt that goes on where no fused operation reads the cache.
     """
+    _check(spec, work, custom)
     listing = Listing(spec, work, precision["kv_cache"])
-    heads, head_dim, rows = listing.num_heads, listing.head_dim, work.rows
-    columns = (heads + 2 * listing.num_kv_heads) * head_dim
-    qkv = listing.project("qkv", "x", spec.hidden_dim, columns, precision["qkv_weights"], bias=spec.qkv_bias)
+    heads, kv_heads, head_dim, rows = listing.num_heads, listing.num_kv_heads, listing.head_dim, work.rows
+    columns = (heads + 2 * kv_heads) * head_dim
+    qkv = listing.project("qkv", "x", spec.hidden_dim, columns, precision["qkv_weights"], bias=bool(spec.biased))
+    qkv = _normalised_whole(listing, _clipped(listing, qkv, columns))
     split = HeadSplitRequest(
         name="split_heads",
         inputs=(qkv,),
         mode=work.mode,
         rows=rows,
         num_heads=heads,
-        num_kv_heads=listing.num_kv_heads,
+        num_kv_heads=kv_heads,
         head_dim=head_dim,
     )
     q, k, v = listing.add(split)
-    tables = _tables(listing)
-    q = _turned(listing, "q", q, heads, tables)
-    k = _turned(listing, "k", k, listing.num_kv_heads, tables)
+    tables = _tables(listing, "") if spec.rope is not None else None
+    own = _tables(listing, "q_") if spec.query_temperature is not None else None
+    q = _turned(listing, "q", q, heads, own or tables)
+    k = _turned(listing, "k", k, kv_heads, tables)
     listing.store("keys", listing.cache, kind="cache")
     listing.store("values", listing.cache, kind="cache")
     attend = _prefill if work.mode == "prefill" else _decode
-    joined = attend(listing, q, k, v)
+    joined = _gated(listing, attend(listing, q, k, v, custom), precision["qkv_weights"])
     width = heads * head_dim
     y = listing.project("output", joined, width, spec.hidden_dim, precision["output_weights"], bias=spec.output_bias)
     if work.chips > 1:
@@ -87,15 +101,55 @@ def attention_request(spec: AttentionSpec, work: Workload, precision: Mapping[st
     )
 
 
-def _tables(listing: Listing) -> tuple[str, str] | None:
+def _check(spec: AttentionSpec, work: Workload, custom: bool) -> None:
+    if not spec.causal and (work.mode == "decode" or work.start):
+        raise SpecError(
+            "attention with causal=False reads a sequence at once: it neither decodes nor goes on with a prompt."
+        )
+    if (work.block or work.start) and (spec.stepwise or custom):
+        raise SpecError(
+            "only ttnn's fused attention reads paged caches, and goes on with a prompt; soft_cap, alibi, chunk and an own "
+            "compute_attention are done step by step. Use a contiguous cache, and read the prompt at once."
+        )
+
+
+def _clipped(listing: Listing, qkv: str, columns: int) -> str:
+    limit = listing.spec.qkv_clip
+    if limit is None:
+        return qkv
+    shape = (1, 1, listing.work.rows, columns)
+    (y,) = listing.add(UnaryRequest(name="qkv_clip", inputs=(qkv,), shape=shape, limit=limit))
+    return y
+
+
+def _normalised_whole(listing: Listing, qkv: str) -> str:
+    """q and k normalised each over all its heads, on all chips: cut out of qkv, and joined again."""
+    norm = listing.spec.head_norm
+    if norm is None or norm.span == "head":
+        return qkv
+    rows, head_dim = listing.work.rows, listing.head_dim
+    widths = [count * head_dim for count in (listing.num_heads, listing.num_kv_heads, listing.num_kv_heads)]
+    source = TensorType(shape=(1, 1, rows, sum(widths)))
+    parts, first = [], 0
+    for name, width in zip("qkv", widths, strict=True):
+        part = listing.move("slice", f"{name}_columns", qkv, source, first_column=first, columns=first + width)
+        first += width
+        if name != "v":
+            shape = (1, 1, rows, width)
+            part = _norm(listing, f"{name}_whole_norm", part, shape, norm, width, chips=listing.work.chips)
+        parts.append(part)
+    shapes = tuple((1, 1, rows, width) for width in widths)
+    (joined,) = listing.add(ConcatRequest(name="qkv_joined", inputs=tuple(parts), shapes=shapes, dim=3))
+    return joined
+
+
+def _tables(listing: Listing, prefix: str) -> tuple[str, str]:
     """Cosines and sines of the positions; in decode turned to one row a user."""
-    if listing.spec.rope is None:
-        return None
     rows, head_dim, context = listing.work.rows, listing.head_dim, listing.spec.max_context
     decode = listing.work.mode == "decode"
     indices = listing.indices()
     names = []
-    for name in ("cos", "sin"):
+    for name in (f"{prefix}cos", f"{prefix}sin"):
         table = listing.store(f"{name}_table", TensorType(shape=(context, head_dim), tiled=False), kind="table")
         (found,) = listing.add(
             EmbeddingRequest(
@@ -114,8 +168,10 @@ def _tables(listing: Listing) -> tuple[str, str] | None:
 
 def _turned(listing: Listing, name: str, x: str, heads: int, tables: tuple[str, str] | None) -> str:
     """q or k, normalised and turned as the spec says."""
-    if listing.spec.head_norm is not None:
-        x = _normalised(listing, name, x, heads, listing.spec.head_norm)
+    norm = listing.spec.head_norm
+    by_head = norm is not None and norm.span == "head"
+    if norm is not None and by_head and not norm.after_rope:
+        x = _normalised(listing, name, x, heads, norm)
     if tables is not None:
         (x,) = listing.add(
             RotaryRequest(
@@ -127,76 +183,145 @@ def _turned(listing: Listing, name: str, x: str, heads: int, tables: tuple[str, 
                 head_dim=listing.head_dim,
             )
         )
+    if norm is not None and by_head and norm.after_rope:
+        x = _normalised(listing, name, x, heads, norm)
     return x
 
 
 def _normalised(listing: Listing, name: str, x: str, heads: int, norm: HeadNormSpec) -> str:
-    weight = listing.store(f"{name}_norm_weight", TensorType(shape=(1, 1, 1, listing.head_dim)))
-    filled = listing.spec.head_dim / listing.head_dim  # the mean is over the padding too
+    shape = listing.heads_shape(heads)
+    after = "turned_" if norm.after_rope else ""
+    y = _norm(listing, f"{name}_{after}norm", x, shape, norm, listing.head_dim)
+    if norm.weight != "own":
+        return y
+    decode = listing.work.mode == "decode"
+    by_head = (1, 1, heads, listing.head_dim) if decode else (1, heads, 1, listing.head_dim)
+    weight = listing.store(f"{name}_norm_{'rows' if decode else 'heads'}", TensorType(shape=by_head))
+    request = BroadcastRequest(
+        name=f"{name}_{after}norm_weighted", inputs=(y, weight), op="mul", shape=shape, b_shape=by_head
+    )
+    (y,) = listing.add(request)
+    return y
+
+
+def _norm(
+    listing: Listing,
+    name: str,
+    x: str,
+    shape: tuple[int, int, int, int],
+    norm: HeadNormSpec,
+    width: int,
+    *,
+    chips: int = 1,
+) -> str:
+    """The mean is over the padding too: eps is scaled for it, and so are the weights."""
+    role = name.partition("_")[0]
+    padded = listing.head_dim != listing.spec.head_dim
+    weighted = {"shared": True, "own": norm.span == "all", "none": padded}[norm.weight]
+    vector = TensorType(shape=(1, 1, 1, width))
+    names = [f"{role}_norm_weight"] * weighted + [f"{role}_norm_bias"] * norm.bias
+    filled = listing.spec.head_dim / listing.head_dim
     (y,) = listing.add(
         NormRequest(
-            name=f"{name}_norm", inputs=(x, weight), shape=listing.heads_shape(heads), epsilon=norm.eps * filled
+            name=name,
+            inputs=(x, *(listing.store(each, vector) for each in names)),
+            shape=shape,
+            epsilon=norm.eps * filled,
+            weight=weighted,
+            bias=norm.bias,
+            chips=chips,
         )
     )
     return y
 
 
-def _prefill(listing: Listing, q: str, k: str, v: str) -> str:
-    spec, rows, head_dim = listing.spec, listing.work.rows, listing.head_dim
+def _prefill(listing: Listing, q: str, k: str, v: str, custom: bool) -> str:
+    spec, work, rows, head_dim = listing.spec, listing.work, listing.work.rows, listing.head_dim
     kv_shape = listing.heads_shape(listing.num_kv_heads)
+    pages = listing.pages()
+    filled = pages
+    if pages is not None and work.start:
+        table = listing.stored[pages].type
+        filled = listing.move("slice", "pages_ahead", pages, table, first_column=work.start // work.block)
     for cache, name, x in (("keys", "key", k), ("values", "value", v)):
         if listing.cache.dtype != "bfloat16":
             x = listing.move("typecast", f"{name}_cast", x, TensorType(shape=kv_shape), dtype=listing.cache.dtype)
         listing.add(
             CacheFillRequest(
                 name=f"{name}_fill",
-                inputs=(cache, x),
-                users=listing.work.users,
+                inputs=(cache, x) if filled is None else (cache, x, filled),
+                users=work.users,
                 num_kv_heads=listing.num_kv_heads,
                 tokens=rows,
                 context=listing.context,
                 head_dim=head_dim,
                 dtype=listing.cache.dtype,
+                start=work.start,
+                block=work.block or None,
             )
         )
-    if spec.soft_cap is not None:
-        heads = capped_prefill(listing, q, k, v)
-    else:
-        request = PrefillAttentionRequest(
-            name="attention",
-            inputs=(q, k, v),
-            tokens=rows,
-            num_heads=listing.num_heads,
-            num_kv_heads=listing.num_kv_heads,
-            head_dim=head_dim,
-            window=spec.window,
-            scale=spec.scale,
-        )
-        (heads,) = listing.add(request)
+    if custom:
+        return _concat_heads(listing, custom_prefill(listing, q, k, v))
+    if spec.stepwise:
+        return _concat_heads(listing, stepwise_prefill(listing, q, k, v))
+    sinks: tuple[str, ...] = ()
+    if spec.sinks:
+        sinks = (listing.store("sinks", TensorType(shape=(1, listing.num_heads, 1, 1))),)
+    read: tuple[str, ...] = (k, v)
+    if work.start:
+        if pages is None:
+            pages = listing.store("slot", TensorType(shape=(1, 1), dtype="int32", tiled=False), kind="index")
+        read = ("keys", "values", pages)
+    block = work.block or listing.context
+    request = PrefillAttentionRequest(
+        name="attention",
+        inputs=(q, *read, *sinks),
+        tokens=rows,
+        num_heads=listing.num_heads,
+        num_kv_heads=listing.num_kv_heads,
+        head_dim=head_dim,
+        window=spec.window,
+        scale=spec.scale,
+        causal=spec.causal,
+        sinks=spec.sinks,
+        start=work.start or None,
+        block=block if work.start else 32,
+        blocks=listing.context // block if work.start else 0,
+        kv_dtype=listing.cache.dtype if work.start else "bfloat16",
+    )
+    (heads,) = listing.add(request)
     return _concat_heads(listing, heads)
 
 
-def _decode(listing: Listing, q: str, k: str, v: str) -> str:
+def _decode(listing: Listing, q: str, k: str, v: str, custom: bool) -> str:
     spec, users = listing.spec, listing.work.users
-    positions = listing.positions()
+    positions, pages = listing.positions(), listing.pages()
+    indices = (positions,) if pages is None else (positions, pages)
+    block = listing.work.block or None
     for cache, name, x in (("keys", "key", k), ("values", "value", v)):
         listing.add(
             CacheUpdateRequest(
                 name=f"{name}_update",
-                inputs=(cache, x, positions),
+                inputs=(cache, x, *indices),
                 users=users,
                 num_kv_heads=listing.num_kv_heads,
                 context=listing.context,
                 head_dim=listing.head_dim,
                 dtype=listing.cache.dtype,
+                block=block,
             )
         )
-    if spec.soft_cap is not None:
-        heads = capped_decode(listing, q)
+    if custom:
+        heads = custom_decode(listing, q)
+    elif spec.stepwise:
+        heads = stepwise_decode(listing, q)
     else:
+        sinks: tuple[str, ...] = ()
+        if spec.sinks:
+            sinks = (listing.store("sink_rows", TensorType(shape=(listing.num_heads, TILE))),)
         request = DecodeAttentionRequest(
             name="attention",
-            inputs=(q, "keys", "values", positions),
+            inputs=(q, "keys", "values", *indices, *sinks),
             users=users,
             num_heads=listing.num_heads,
             num_kv_heads=listing.num_kv_heads,
@@ -205,6 +330,8 @@ def _decode(listing: Listing, q: str, k: str, v: str) -> str:
             window=spec.window,
             scale=spec.scale,
             kv_dtype=listing.cache.dtype,
+            block=block,
+            sinks=spec.sinks,
         )
         (heads,) = listing.add(request)
     shape = listing.heads_shape(listing.num_heads)
@@ -221,3 +348,21 @@ def _concat_heads(listing: Listing, heads: str) -> str:
     )
     (joined,) = listing.add(request)
     return joined
+
+
+def _gated(listing: Listing, joined: str, dtype: DType) -> str:
+    """Heads, joined, by activation(x · the gate's weight)."""
+    gate = listing.spec.output_gate
+    if gate is None:
+        return joined
+    width = listing.num_heads * listing.head_dim
+    scores = listing.project("gate", "x", listing.spec.hidden_dim, width, dtype, bias=False)
+    request = BinaryRequest(
+        name="gated_heads",
+        inputs=(scores, joined),
+        op="mul",
+        shape=(1, 1, listing.work.rows, width),
+        activation=gate.activation,
+    )
+    (y,) = listing.add(request)
+    return y

@@ -21,6 +21,8 @@ __all__ = [
     "LogitRows",
     "Mode",
     "Norm",
+    "Paged",
+    "ResumableCache",
     "Template",
     "Tensor",
     "Weight",
@@ -59,6 +61,30 @@ class KVCache(Protocol):
     @property
     def user(self) -> int: ...
     def for_user(self, user: int, /) -> KVCache: ...
+
+
+@runtime_checkable
+class ResumableCache(Protocol):
+    """A KVCache whose prompts may be read piece by piece: `after(start)` is the same memory, with prefill going on after that
+    many tokens, and `start` says how many. `slot`: the page table of a cache without pages, [1, 1] with the user.
+    """
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def slot(self) -> Tensor | None: ...
+    def after(self, start: int, /) -> KVCache: ...
+
+
+@runtime_checkable
+class Paged(Protocol):
+    """Something whose forwards take a page table, and that makes a cache of `blocks` blocks of `block` tokens each.
+
+    Keys and values are [blocks, kv_heads, block, head_dim]. The page table, int32, has the blocks of each user in the order of
+    their tokens: in decode [B, blocks of a user], in prefill [1, blocks of the user].
+    """
+
+    def allocate_paged_cache(self, *, blocks: int, block: int) -> KVCache: ...
 
 
 @runtime_checkable

@@ -64,12 +64,10 @@ class LayerBuilder:
         )
 
     def _attention(self, spec: AttentionSpec, weights: LayerWeights, plans: Plans) -> GroupedQueryAttention:
-        key = (spec.rope, spec.head_dim, spec.max_context)
+        key = (spec.rope, spec.head_dim, spec.max_context, spec.query_temperature)
         if key not in self._rotaries:
-            self._rotaries[key] = Rotary(
-                spec.rope, head_dim=spec.head_dim, context=spec.max_context, device=self._device
-            )
-        if spec.soft_cap is not None and spec not in self._masks:
+            self._rotaries[key] = Rotary.of(spec, device=self._device)
+        if spec.stepwise and spec not in self._masks:
             self._masks[spec] = Masks(spec, device=self._device)
         normed = spec.head_norm is not None
         return GroupedQueryAttention(
@@ -78,9 +76,9 @@ class LayerBuilder:
             k=weights.weight("k"),
             v=weights.weight("v"),
             o=weights.weight("o"),
-            q_bias=weights.bias("q", spec.qkv_bias),
-            k_bias=weights.bias("k", spec.qkv_bias),
-            v_bias=weights.bias("v", spec.qkv_bias),
+            q_bias=weights.bias("q", "q" in spec.biased),
+            k_bias=weights.bias("k", "k" in spec.biased),
+            v_bias=weights.bias("v", "v" in spec.biased),
             o_bias=weights.bias("o", spec.output_bias),
             q_norm=weights.weight("q_norm") if normed else None,
             k_norm=weights.weight("k_norm") if normed else None,

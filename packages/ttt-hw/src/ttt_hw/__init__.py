@@ -58,6 +58,7 @@ from ttt_hw.patterns import (
     CacheFill as CacheFill,
     CacheUpdate as CacheUpdate,
     Concat as Concat,
+    Custom as Custom,
     DecodeAttention as DecodeAttention,
     DistributedNorm as DistributedNorm,
     DramShardedMatmul as DramShardedMatmul,
@@ -99,6 +100,7 @@ from ttt_hw.requests import (
     CacheUpdateRequest as CacheUpdateRequest,
     CollectiveRequest as CollectiveRequest,
     ConcatRequest as ConcatRequest,
+    CustomRequest as CustomRequest,
     DecodeAttentionRequest as DecodeAttentionRequest,
     EmbeddingRequest as EmbeddingRequest,
     ExpertMatmulRequest as ExpertMatmulRequest,
@@ -140,6 +142,7 @@ from ttt_hw.transfer import (
     upload as upload,
 )
 from ttt_hw.verify import Verdict as Verdict, issue_plan as issue_plan, verify as verify
+from ttt_hw.workloads import prompt_workload as prompt_workload, step_workload as step_workload
 
 __all__ = [
     "BOARDS",
@@ -171,6 +174,8 @@ __all__ = [
     "ComputeKernel",
     "Concat",
     "ConcatRequest",
+    "Custom",
+    "CustomRequest",
     "DType",
     "DecodeAttention",
     "DecodeAttentionRequest",
@@ -262,12 +267,14 @@ __all__ = [
     "placed",
     "plan_block",
     "plan_together",
+    "prompt_workload",
     "record_operations",
     "remember_source",
     "run_in_process",
     "send",
     "short_name",
     "source_of",
+    "step_workload",
     "to_host_tensor",
     "translate",
     "typical",

@@ -129,13 +129,18 @@ class BlockPlans:
         """A norm sees rows, and no cache: the part that sees one says the context, before it or in the forward before."""
         work = replace(work, chips=self._chips)
         if work.context:
-            self._last[replace(work, context=0)] = work
+            self._last[_rows(work)] = work
             return work
-        return self._last.get(work) or replace(work, context=self._context)
+        return self._last.get(_rows(work)) or replace(work, context=self._context)
 
     def part(self, name: str) -> Plans:
         """The plans of one part of the block, whose operations are called `name.…` in the whole."""
         return _Part(self, name)
+
+
+def _rows(work: Workload) -> Workload:
+    """What of it a part knows that has no cache."""
+    return replace(work, context=0, start=0, block=0)
 
 
 class _Part:

@@ -23,6 +23,7 @@ __all__ = [
     "CacheUpdateRequest",
     "CollectiveRequest",
     "ConcatRequest",
+    "CustomRequest",
     "DecodeAttentionRequest",
     "EmbeddingRequest",
     "ExpertMatmulRequest",
@@ -45,7 +46,7 @@ __all__ = [
     "Workload",
 ]
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "tanh", "exp", "sigmoid"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "tanh", "exp", "sigmoid", "softplus"]
 StoredKind = Literal["weight", "cache", "table", "index"]
 """What a stored tensor holds: weights, keys or values, a table or indices; layers share the last two."""
 
@@ -54,7 +55,8 @@ StoredKind = Literal["weight", "cache", "table", "index"]
 class Workload:
     """What a forward is asked to do: `users` decode together, or one prompt of `tokens` is read.
 
-    `context` is what a cache holds a user; `chips` split heads and columns among them (tensor parallel).
+    `context` is what a cache holds a user; `chips` split heads and columns among them (tensor parallel). Of a prompt the
+    first `start` tokens are in the cache already. `block` > 0: the cache is paged, in blocks of so many tokens.
     """
 
     mode: Mode
@@ -62,6 +64,8 @@ class Workload:
     tokens: int = 1
     context: int
     chips: int = 1
+    start: int = 0
+    block: int = 0
 
     @property
     def rows(self) -> int:
@@ -70,7 +74,7 @@ class Workload:
 
     def __str__(self) -> str:
         what = f"{self.users} users" if self.mode == "decode" else f"{self.tokens} tokens"
-        return f"{self.mode} of {what}"
+        return f"{self.mode} of {what}{f' after {self.start}' if self.start else ''}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,11 +313,12 @@ class BinaryRequest(OpRequest):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnaryRequest(OpRequest):
-    """activation(x · scale), element by element; without activation the product."""
+    """activation(x · scale), element by element; without activation the product. `limit`: x between −limit and limit first."""
 
     shape: tuple[int, ...]
     activation: Activation | None = None
     scale: float = 1.0
+    limit: float | None = None
     dtype: DType = "bfloat16"
 
     @property
@@ -437,8 +442,10 @@ class RotaryRequest(OpRequest):
 class PrefillAttentionRequest(OpRequest):
     """softmax(scale · q·kᵀ + causal mask)·v of one prompt: q [1, H, tokens, hd], k and v [1, KV, tokens, hd] → q's shape.
 
-    `window`: tokens that a query sees. `start`: tokens that are in a paged cache already; k, v are then that cache
-    [blocks, KV, block, hd], and a fourth input is the page table [1, blocks of the user].
+    Without `causal` each query sees all keys, of which there may be another number, `keys`. `window`: tokens that a query sees.
+    `start`: tokens that are in a cache already; k, v are then that cache, [blocks, KV, block, hd], and a fourth input is the
+    page table [1, blocks of the user]; a cache that is not paged has a block of its whole context for each of `users`.
+    `sinks`: a last input [1, H, 1, 1] has a score of each head, divided by the scale, that takes part in the softmax.
     """
 
     tokens: int
@@ -450,18 +457,29 @@ class PrefillAttentionRequest(OpRequest):
     start: int | None = None
     block: int = 32
     blocks: int = 0
+    users: int = 1
+    causal: bool = True
+    keys: int | None = None
+    sinks: bool = False
     scale: float | None = None
     """None: 1 / √head_dim."""
     kernel: ComputeKernel = ComputeKernel(fidelity="hifi4")
 
     @property
+    def num_keys(self) -> int:
+        """Of a prompt from its start."""
+        return self.tokens if self.keys is None else self.keys
+
+    @property
     def operands(self) -> tuple[TensorType, ...]:
         q = TensorType(shape=(1, self.num_heads, self.tokens, self.head_dim))
+        sinks = (TensorType(shape=(1, self.num_heads, 1, 1)),) * self.sinks
         if self.start is None:
-            kv = TensorType(shape=(1, self.num_kv_heads, self.tokens, self.head_dim), dtype=self.kv_dtype)
-            return q, kv, kv
-        kv = TensorType(shape=(self.blocks, self.num_kv_heads, self.block, self.head_dim), dtype=self.kv_dtype)
-        return q, kv, kv, TensorType(shape=(1, self.blocks), dtype="int32", tiled=False)
+            kv = TensorType(shape=(1, self.num_kv_heads, self.num_keys, self.head_dim), dtype=self.kv_dtype)
+            return q, kv, kv, *sinks
+        shape = (self.users * self.blocks, self.num_kv_heads, self.block, self.head_dim)
+        kv = TensorType(shape=shape, dtype=self.kv_dtype)
+        return q, kv, kv, TensorType(shape=(1, self.blocks), dtype="int32", tiled=False), *sinks
 
     @property
     def results(self) -> dict[str, TensorType]:
@@ -473,7 +491,8 @@ class DecodeAttentionRequest(OpRequest):
     """One query a user against its cache: q [1, users, H, hd], keys and values [users, KV, context, hd] → [1, users, H, hd].
 
     Inputs q, keys, values, positions [users]; with `block`, the cache is paged: [users · context / block, KV, block, hd], and
-    a fifth input is the page table [users, context / block].
+    a fifth input is the page table [users, context / block]. `sinks`: a last input [H, 32] has in its first column a score of
+    each head, divided by the scale, that takes part in the softmax.
     """
 
     users: int
@@ -484,6 +503,7 @@ class DecodeAttentionRequest(OpRequest):
     window: int | None = None
     kv_dtype: DType = "bfloat8_b"
     block: int | None = None
+    sinks: bool = False
     scale: float | None = None
     """None: 1 / √head_dim."""
     kernel: ComputeKernel = ComputeKernel(fidelity="hifi2")
@@ -497,10 +517,11 @@ class DecodeAttentionRequest(OpRequest):
         else:
             shape = (self.users * self.context // self.block, self.num_kv_heads, self.block, self.head_dim)
         kv = TensorType(shape=shape, dtype=self.kv_dtype)
+        sinks = (TensorType(shape=(self.num_heads, TILE)),) * self.sinks
         if self.block is None:
-            return q, kv, kv, positions
+            return q, kv, kv, positions, *sinks
         pages = TensorType(shape=(self.users, self.context // self.block), dtype="int32", tiled=False)
-        return q, kv, kv, positions, pages
+        return q, kv, kv, positions, pages, *sinks
 
     @property
     def results(self) -> dict[str, TensorType]:
@@ -509,7 +530,9 @@ class DecodeAttentionRequest(OpRequest):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheFillRequest(OpRequest):
-    """A prompt's keys or values [1, KV, tokens, hd] into a user's slot of a cache [users, KV, context, hd]; inputs cache, x."""
+    """A prompt's keys or values [1, KV, tokens, hd] into a user's slot of a cache [users, KV, context, hd], from row `start` on;
+    inputs cache, x. With `block` the cache is paged, [users · context / block, KV, block, hd], and a third input is the page
+    table of the tokens from `start` on, [1, (context − start) / block]."""
 
     users: int
     num_kv_heads: int
@@ -517,13 +540,18 @@ class CacheFillRequest(OpRequest):
     context: int
     head_dim: int
     dtype: DType = "bfloat8_b"
+    start: int = 0
+    block: int | None = None
 
     @property
     def operands(self) -> tuple[TensorType, ...]:
-        return (
-            TensorType(shape=(self.users, self.num_kv_heads, self.context, self.head_dim), dtype=self.dtype),
-            TensorType(shape=(1, self.num_kv_heads, self.tokens, self.head_dim), dtype=self.dtype),
-        )
+        x = TensorType(shape=(1, self.num_kv_heads, self.tokens, self.head_dim), dtype=self.dtype)
+        if self.block is None:
+            shape = (self.users, self.num_kv_heads, self.context, self.head_dim)
+            return TensorType(shape=shape, dtype=self.dtype), x
+        shape = (self.users * self.context // self.block, self.num_kv_heads, self.block, self.head_dim)
+        pages = TensorType(shape=(1, (self.context - self.start) // self.block), dtype="int32", tiled=False)
+        return TensorType(shape=shape, dtype=self.dtype), x, pages
 
     @property
     def results(self) -> dict[str, TensorType]:
@@ -532,25 +560,48 @@ class CacheFillRequest(OpRequest):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheUpdateRequest(OpRequest):
-    """A row a user [1, users, KV, hd] into a cache [users, KV, context, hd] at its position; inputs cache, x, positions."""
+    """A row a user [1, users, KV, hd] into a cache [users, KV, context, hd] at its position; inputs cache, x, positions. With
+    `block` the cache is paged, [users · context / block, KV, block, hd], and a fourth input is the page table
+    [users, context / block]."""
 
     users: int
     num_kv_heads: int
     context: int
     head_dim: int
     dtype: DType = "bfloat8_b"
+    block: int | None = None
 
     @property
     def operands(self) -> tuple[TensorType, ...]:
-        return (
-            TensorType(shape=(self.users, self.num_kv_heads, self.context, self.head_dim), dtype=self.dtype),
-            TensorType(shape=(1, self.users, self.num_kv_heads, self.head_dim)),
-            TensorType(shape=(self.users,), dtype="int32", tiled=False),
-        )
+        x = TensorType(shape=(1, self.users, self.num_kv_heads, self.head_dim))
+        positions = TensorType(shape=(self.users,), dtype="int32", tiled=False)
+        if self.block is None:
+            shape = (self.users, self.num_kv_heads, self.context, self.head_dim)
+            return TensorType(shape=shape, dtype=self.dtype), x, positions
+        shape = (self.users * self.context // self.block, self.num_kv_heads, self.block, self.head_dim)
+        pages = TensorType(shape=(self.users, self.context // self.block), dtype="int32", tiled=False)
+        return TensorType(shape=shape, dtype=self.dtype), x, positions, pages
 
     @property
     def results(self) -> dict[str, TensorType]:
         return {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CustomRequest(OpRequest):
+    """What a block's own function computes from tensors of types `reads`, giving one of type `makes`; when it is issued, the
+    function follows the tensors."""
+
+    reads: tuple[TensorType, ...]
+    makes: TensorType
+
+    @property
+    def operands(self) -> tuple[TensorType, ...]:
+        return self.reads
+
+    @property
+    def results(self) -> dict[str, TensorType]:
+        return {self.name: self.makes}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -585,8 +636,8 @@ class CollectiveRequest(OpRequest):
 class MoveRequest(OpRequest):
     """The same values in another shape, order or dtype.
 
-    transpose: dims `dims` exchanged; slice: rows `rows` (start, stop) of dim 2, columns up to `columns`; typecast: to `dtype`;
-    reshape: to `shape` (no data moves if the last two dims stay).
+    transpose: dims `dims` exchanged; slice: rows `rows` (start, stop) of dim 2, columns from `first_column` up to `columns`;
+    typecast: to `dtype`; reshape: to `shape` (no data moves if the last two dims stay).
     """
 
     op: Literal["transpose", "slice", "typecast", "reshape"]
@@ -594,6 +645,7 @@ class MoveRequest(OpRequest):
     dims: tuple[int, int] = (1, 2)
     rows: tuple[int, int] | None = None
     columns: int | None = None
+    first_column: int = 0
     dtype: DType | None = None
     shape: tuple[int, ...] | None = None
 
@@ -609,7 +661,7 @@ class MoveRequest(OpRequest):
             shape[first], shape[second] = shape[second], shape[first]
         elif self.op == "slice":
             shape[-2] = self.rows[1] - self.rows[0] if self.rows else shape[-2]
-            shape[-1] = self.columns or shape[-1]
+            shape[-1] = (self.columns or shape[-1]) - self.first_column
         elif self.op == "reshape" and self.shape is not None:
             shape = list(self.shape)
         return {self.name: replace(self.source, shape=tuple(shape), dtype=self.dtype or self.source.dtype)}

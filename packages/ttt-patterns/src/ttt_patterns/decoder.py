@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, Referenced, SpecError, Tensor, Weight
-from ttt_hw import Plans, TimedByPlans, Workload
+from ttt_hw import Plans, TimedByPlans, prompt_workload, step_workload
 from ttt_patterns._compose import from_template, load_parts, made
 from ttt_patterns._parts import weights_of
 from ttt_patterns._plain import PlainSums
@@ -123,8 +123,7 @@ class DecoderLayer(TimedByPlans, Referenced):
     def prefill_forward(
         self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
-        tokens = x.shape[-2]
-        ops = self._plans(Workload(mode="prefill", tokens=tokens, context=tokens))
+        ops = self._plans(prompt_workload(x, cache, page_table))
         normalised = self._before_attention.prefill_forward(x)
         attended = self.attention.prefill_forward(normalised, cache=cache, positions=positions, page_table=page_table)
         attended = self._after_attention.prefill_forward(attended)
@@ -136,7 +135,7 @@ class DecoderLayer(TimedByPlans, Referenced):
     def decode_forward(
         self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
-        ops = self._plans(Workload(mode="decode", users=x.shape[-2], context=cache.keys.shape[-2]))
+        ops = self._plans(step_workload(x, cache, page_table))
         normalised = self._before_attention.decode_forward(x)
         attended = self.attention.decode_forward(normalised, cache=cache, positions=positions, page_table=page_table)
         attended = self._after_attention.decode_forward(attended)

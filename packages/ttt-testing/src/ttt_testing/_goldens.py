@@ -100,6 +100,22 @@ def paged_update_cache(
     return cache_tensor
 
 
+def paged_fill_cache(
+    cache_tensor: torch.Tensor, input_tensor: torch.Tensor, page_table: torch.Tensor, *, batch_idx: int = 0
+) -> torch.Tensor:
+    """Write input_tensor [1, KV, S, hd] into the cache [blocks, KV, block, hd] in place, token t into row t mod block of block
+    page_table[batch_idx, t // block]; none where that is negative.
+
+    Stands for ttnn.experimental.paged_fill_cache (kernels of paged_cache/fill_cache).
+    """
+    block = cache_tensor.shape[2]
+    for first in range(0, input_tensor.shape[-2], block):
+        page, rows = int(page_table[batch_idx, first // block]), input_tensor[0, :, first : first + block]
+        if page >= 0:
+            cache_tensor[page, :, : rows.shape[1]] = rows
+    return cache_tensor
+
+
 def fill_cache(
     cache_tensor: torch.Tensor, input_tensor: torch.Tensor, batch_idx: int, *, update_idx: int = 0
 ) -> torch.Tensor:
@@ -158,6 +174,23 @@ def fast_reduce_nc(input: torch.Tensor, *, dims: Any) -> torch.Tensor:
     return torch.nn.functional.pad(y, (0, -y.shape[-1] % ttnn.TILE_SIZE, 0, -y.shape[-2] % ttnn.TILE_SIZE))
 
 
+def rms_norm_pre_all_gather(
+    input_tensor: torch.Tensor, *, residual_input_tensor: torch.Tensor | None = None, program_config: Any = None
+) -> torch.Tensor:
+    """Σx² of each row, in the first column of a tile. Stands for ttnn.rms_norm_pre_all_gather, whose own golden rounds it."""
+    x = input_tensor if residual_input_tensor is None else input_tensor + residual_input_tensor
+    return torch.nn.functional.pad(x.square().sum(-1, keepdim=True), (0, ttnn.TILE_SIZE - 1))
+
+
+def layer_norm_pre_all_gather(
+    input_tensor: torch.Tensor, *, residual_input_tensor: torch.Tensor | None = None, program_config: Any = None
+) -> torch.Tensor:
+    """Σx² and Σx of each row, in the first columns of two tiles. Stands for ttnn.layer_norm_pre_all_gather, as above."""
+    x = input_tensor if residual_input_tensor is None else input_tensor + residual_input_tensor
+    sums = (x.square().sum(-1, keepdim=True), x.sum(-1, keepdim=True))
+    return torch.cat([torch.nn.functional.pad(each, (0, ttnn.TILE_SIZE - 1)) for each in sums], -1)
+
+
 def empty(shape: Any, *_: Any, device: Any = None, layout: Any = None) -> torch.Tensor:
     """ttnn.empty: whatever the memory held, shown as NaN so that a read of it is seen."""
     return torch.full(tuple(shape), torch.nan)
@@ -171,6 +204,7 @@ MISSING: dict[Any, Golden] = {
     _E.nlp_concat_heads_decode: nlp_concat_heads_decode,
     _E.rotary_embedding_hf: rotary_embedding_hf,
     _E.paged_update_cache: paged_update_cache,
+    _E.paged_fill_cache: paged_fill_cache,
     _E.minimal_matmul: minimal_matmul,
     ttnn.empty: empty,
     _E.fast_reduce_nc: fast_reduce_nc,
@@ -184,10 +218,12 @@ _INSTEAD: dict[Any, Golden] = {
     ttnn.linear: linear,
     ttnn.add: add,
     ttnn.mul: multiply,
+    ttnn.rms_norm_pre_all_gather: rms_norm_pre_all_gather,
+    ttnn.layer_norm_pre_all_gather: layer_norm_pre_all_gather,
 }
 _REPLACED: dict[Any, Golden | None] = {operation: operation.golden_function for operation in _INSTEAD}
 # Operations that write rows into a cache, their first argument, in place; besides them, those whose name ends with "_".
-CACHE_WRITES = frozenset({_E.paged_update_cache, ttnn.fill_cache, ttnn.update_cache})
+CACHE_WRITES = frozenset({_E.paged_update_cache, _E.paged_fill_cache, ttnn.fill_cache, ttnn.update_cache})
 # Arguments by which a caller gives the tensors that an operation is to write.
 _OUTPUTS = ("output_tensor", "output_tensors", "optional_output_tensor", "optional_output_tensors")
 # Arguments that say where and how to compute, not what. An output dtype is left to the rounding.

@@ -22,6 +22,8 @@ def activated(x: torch.Tensor, chain: Iterable[Any]) -> torch.Tensor:
         elif kind in (ttnn.UnaryOpType.MINIMUM, ttnn.UnaryOpType.MAXIMUM):
             (bound,) = params
             x = x.clamp(max=bound) if kind == ttnn.UnaryOpType.MINIMUM else x.clamp(min=bound)
+        elif kind == ttnn.UnaryOpType.CLAMP_TSS:
+            x = x.clamp(*params)
         else:
             described = activation if hasattr(activation, "op_type") else ttnn.UnaryWithParam(activation)
             x = _own(ttnn.unary_chain)(x, [described])

@@ -11,6 +11,7 @@ from ttt_hw.patterns.broadcast import Broadcast as Broadcast
 from ttt_hw.patterns.cache import CacheFill as CacheFill, CacheUpdate as CacheUpdate
 from ttt_hw.patterns.collective import AllGather as AllGather, AllReduce as AllReduce, ReduceScatter as ReduceScatter
 from ttt_hw.patterns.concat import Concat as Concat
+from ttt_hw.patterns.custom import Custom as Custom
 from ttt_hw.patterns.decode_attention import DecodeAttention as DecodeAttention
 from ttt_hw.patterns.distributed_norm import DistributedNorm as DistributedNorm
 from ttt_hw.patterns.dram_sharded_matmul import DramShardedMatmul as DramShardedMatmul
@@ -42,6 +43,7 @@ __all__ = [
     "CacheFill",
     "CacheUpdate",
     "Concat",
+    "Custom",
     "DecodeAttention",
     "DistributedNorm",
     "DramShardedMatmul",
@@ -95,6 +97,7 @@ PATTERNS: dict[str, type[Pattern[Any]]] = {
         Broadcast,
         Reduce,
         Concat,
+        Custom,
         Router,
         ExpertMatmul,
         RingMatmul,

@@ -22,7 +22,8 @@ POSITIONS_BYTES = 4096  # that paged_update_cache sets aside, however many users
 class CacheFill(Pattern[CacheFillRequest]):
     """A prompt's rows copied tile by tile into one user's slot, heads × tiles of rows dealt over all cores.
 
-    Source: ttnn.fill_cache. The user may follow the tensors; without, it is the first.
+    Source: ttnn.fill_cache, ttnn.experimental.paged_fill_cache. The user may follow the tensors of a cache that is not paged;
+    without, it is the first.
     """
 
     serves: ClassVar = (CacheFillRequest,)
@@ -32,19 +33,28 @@ class CacheFill(Pattern[CacheFillRequest]):
         yield cls()
 
     def accepts(self, request: CacheFillRequest, board: Board) -> tuple[tuple[str, ...], ...]:
-        cache, x = request.operands
-        return (interleaved(cache),), (interleaved(x), interleaved(x, "l1"))
+        cache, x, *pages = request.operands
+        x_layouts = (interleaved(x),) if pages else (interleaved(x), interleaved(x, "l1"))
+        return (interleaved(cache),), x_layouts, *((interleaved(type_),) for type_ in pages)
 
     def results(self, request: CacheFillRequest, board: Board) -> tuple[str, ...]:
         return ()
 
     def problems(self, request: CacheFillRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
-        if request.tokens > request.context:
-            yield f"{request.tokens} tokens must fit into the cache's context of {request.context}"
+        if request.start + request.tokens > request.context:
+            yield f"{request.start + request.tokens} tokens must fit into the cache's context of {request.context}"
+        unit = request.block or TILE
+        if request.start % unit:
+            yield f"start={request.start} must be a multiple of {unit}; nearest legal: {request.start // unit * unit}"
         yield from _whole_tiles(request)
+        yield from block_problems(request.block, request.context)
 
     def circular_buffers(self, request: CacheFillRequest, board: Board, reads: Sequence[str]) -> int:
-        return 2 * tile_bytes(request.dtype)
+        """Two tiles; of a paged cache a row of tiles twice, and the page table."""
+        if request.block is None:
+            return 2 * tile_bytes(request.dtype)
+        row = request.head_dim // TILE * tile_bytes(request.dtype)
+        return 2 * row + _aligned(4 * request.operands[2].shape[1], board)
 
     def cores(self, request: CacheFillRequest, board: Board) -> int:
         return min(board.grid[0] * board.grid[1], request.num_kv_heads * -(-request.tokens // TILE))
@@ -66,8 +76,10 @@ class CacheFill(Pattern[CacheFillRequest]):
     def issue(self, request: CacheFillRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        cache, x, *user = tensors
-        return ttnn.fill_cache(cache, x, *(user or (0,)))
+        cache, x, *others = tensors
+        if request.block is not None:
+            return ttnn.experimental.paged_fill_cache(cache, x, others[0], batch_idx=0)
+        return ttnn.fill_cache(cache, x, *(others or (0,)), update_idx=request.start)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +97,10 @@ class CacheUpdate(Pattern[CacheUpdateRequest]):
         yield cls()
 
     def accepts(self, request: CacheUpdateRequest, board: Board) -> tuple[tuple[str, ...], ...]:
-        cache, _, positions = request.operands
+        cache, _, *indices = request.operands
         users = min(request.users, board.grid[0] * board.grid[1])
-        return (interleaved(cache),), (user_sharded(row_of_cores(users, board.grid)),), (interleaved(positions),)
+        x = (user_sharded(row_of_cores(users, board.grid)),)
+        return (interleaved(cache),), x, *((interleaved(type_),) for type_ in indices)
 
     def results(self, request: CacheUpdateRequest, board: Board) -> tuple[str, ...]:
         return ()
@@ -97,12 +110,14 @@ class CacheUpdate(Pattern[CacheUpdateRequest]):
         if request.users > cores:
             yield f"{request.users} users must lie on one core each of {cores}"
         yield from _whole_tiles(request)
+        yield from block_problems(request.block, request.context)
 
     def circular_buffers(self, request: CacheUpdateRequest, board: Board, reads: Sequence[str]) -> int:
         """A row of the cache's tiles, twice; the same untilized, and the user's row, twice each; a row of tiles out for each
         user; the positions."""
         width, tile = request.head_dim // TILE, tile_bytes(request.dtype)
-        return (2 + request.users) * width * tile + 2 * 2 * width * tile_bytes("bfloat16") + POSITIONS_BYTES
+        pages = 0 if request.block is None else 4 * request.context // request.block
+        return (2 + request.users) * width * tile + 2 * 2 * width * tile_bytes("bfloat16") + POSITIONS_BYTES + pages
 
     def cores(self, request: CacheUpdateRequest, board: Board) -> int:
         return request.users
@@ -123,8 +138,9 @@ class CacheUpdate(Pattern[CacheUpdateRequest]):
     def issue(self, request: CacheUpdateRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        cache, x, positions = tensors
-        return ttnn.experimental.paged_update_cache(cache, x, update_idxs_tensor=positions)
+        cache, x, positions, *pages = tensors
+        table = {"page_table": pages[0]} if pages else {}
+        return ttnn.experimental.paged_update_cache(cache, x, update_idxs_tensor=positions, **table)
 
 
 def _whole_tiles(request: CacheFillRequest | CacheUpdateRequest) -> Iterator[str]:
@@ -132,3 +148,13 @@ def _whole_tiles(request: CacheFillRequest | CacheUpdateRequest) -> Iterator[str
         size = getattr(request, name)
         if size % TILE:
             yield f"{name}={size} must be whole tiles of {TILE}; nearest legal: {-(-size // TILE) * TILE}"
+
+
+def block_problems(block: int | None, context: int) -> Iterator[str]:
+    """Of a paged cache."""
+    if block is not None and (block % TILE or block < TILE or context % block):
+        yield f"blocks of {block} tokens must be whole tiles of {TILE} and divide the context, {context}"
+
+
+def _aligned(size: int, board: Board) -> int:
+    return -(-size // board.dram_alignment) * board.dram_alignment

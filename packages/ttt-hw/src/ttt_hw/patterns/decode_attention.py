@@ -110,7 +110,7 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
             2 * rows * width  # queries
             + (masks + 1) * rows * keys  # scores
             + 4 * rows * width
-            + 11 * rows
+            + (11 + request.sinks) * rows
             + senders * (rows * width + 2 * rows)
             + 2  # scalars
         )
@@ -173,6 +173,8 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
 
         q, keys, values, positions, *pages = tensors
         kwargs = {"cur_pos_tensor": positions, **self.to_ttnn(request, board)}
+        if request.sinks:
+            kwargs["attention_sink"] = pages.pop()
         if pages:
             return ttnn.transformer.paged_scaled_dot_product_attention_decode(q, keys, values, *pages, **kwargs)
         return ttnn.transformer.scaled_dot_product_attention_decode(q, keys, values, **kwargs)

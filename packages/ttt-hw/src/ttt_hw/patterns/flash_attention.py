@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import DRAM, interleaved
 from ttt_hw.patterns.base import Pattern, kernel_config
+from ttt_hw.patterns.softmax import float32
 from ttt_hw.records import Board
 from ttt_hw.requests import PrefillAttentionRequest
 from ttt_shard_dsl import TILE, tile_bytes
@@ -45,13 +46,15 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
     @classmethod
     def candidates(cls, request: PrefillAttentionRequest, board: Board) -> Iterator[FlashAttention]:
         """The rule of thumb first: 256 tokens of long prompts, 64 of short ones; then smaller pairs, then larger."""
-        rows = chunkable(request)
-        first = largest_chunk(rows, 256 if request.tokens >= LONG_PREFILL else 64)
-        legal = [TILE << i for i in range(5) if rows % (TILE << i) == 0]
-        yield cls(grid=board.grid, q_chunk=first, k_chunk=first)
-        smaller_first = sorted(product(legal, legal), key=lambda pair: (prod(pair) > first**2, -prod(pair)))
+        limit = 256 if request.tokens >= LONG_PREFILL else 64
+        rows, keys = chunkable(request), _keys(request)
+        first, first_keys = largest_chunk(rows, limit), largest_chunk(keys, limit)
+        legal, legal_keys = ([TILE << i for i in range(5) if size % (TILE << i) == 0] for size in (rows, keys))
+        yield cls(grid=board.grid, q_chunk=first, k_chunk=first_keys)
+        whole = first * first_keys
+        smaller_first = sorted(product(legal, legal_keys), key=lambda pair: (prod(pair) > whole, -prod(pair)))
         for q_chunk, k_chunk in smaller_first:
-            if (q_chunk, k_chunk) != (first, first):
+            if (q_chunk, k_chunk) != (first, first_keys):
                 yield cls(grid=board.grid, q_chunk=q_chunk, k_chunk=k_chunk)
 
     def accepts(self, request: PrefillAttentionRequest, board: Board) -> tuple[tuple[str, ...], ...]:
@@ -63,12 +66,16 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
     def problems(self, request: PrefillAttentionRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
         yield from grid_problems(self.grid, board)
         yield from head_problems(request.num_heads, request.num_kv_heads, request.head_dim)
-        rows = _rows(request)
-        for name, chunk in (("q_chunk", self.q_chunk), ("k_chunk", self.k_chunk)):
+        if not request.causal and (request.window is not None or request.start is not None):
+            yield "queries that see all keys have neither a window nor a start; leave them out"
+        for name, chunk, rows in (
+            ("q_chunk", self.q_chunk, _rows(request)),
+            ("k_chunk", self.k_chunk, _dealt_keys(request)),
+        ):
             if chunk < TILE or chunk & (chunk - 1) or rows % chunk:
                 yield (
                     f"{name}={chunk} must be a power of two of at least {TILE} that divides the {rows} rows; nearest legal: "
-                    f"{largest_chunk(chunkable(request), chunk)}"
+                    f"{largest_chunk(gcd(chunkable(request), rows), chunk)}"
                 )
             elif request.start is not None and request.start % chunk:  # of q not checked before the kernel runs
                 yield (
@@ -100,6 +107,7 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
             + q * k * wide
             + q * statistics
             + self._mask_bytes(request, q * k)
+            + (q * tile if request.sinks else 0)
             + (_aligned(4 * request.blocks, board) if request.start is not None else 0)
         )
         return total + self._handed_on(request, board, total)
@@ -119,7 +127,10 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         return 3 * 32
 
     def _mask_bytes(self, request: PrefillAttentionRequest, scores: int) -> int:
-        """Two tiles for the diagonal; a window takes five or, with fp32 accumulation, a mask of all scores in bfp4, twice."""
+        """Two tiles for the diagonal, where there is one; a window takes five or, with fp32 accumulation, a mask of all scores in
+        bfp4, twice."""
+        if not request.causal:
+            return 0
         if request.window is None:
             return 2 * tile_bytes("bfloat16")
         if request.kernel.fp32_accumulate:
@@ -131,9 +142,13 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
 
     def _shares(self, request: PrefillAttentionRequest) -> tuple[int, int]:
         """What is dealt over the cores, and its size in chunks of queries: the first and the last chunk of a head, which see
-        few and many keys, the second and the last but one, …; single chunks where their number is odd."""
+        few and many keys, the second and the last but one, …; single chunks where their number is odd, or all see all keys."""
         chunks = _rows(request) // self.q_chunk
-        return (request.num_heads * chunks, 1) if chunks % 2 else (request.num_heads * chunks // 2, 2)
+        return (
+            (request.num_heads * chunks, 1)
+            if chunks % 2 or not request.causal
+            else (request.num_heads * chunks // 2, 2)
+        )
 
     def _chunks_a_core(self, request: PrefillAttentionRequest) -> int:
         """Of queries, on the busiest core."""
@@ -163,6 +178,8 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         """How many chunks of keys each chunk of a head's queries sees."""
         start, window = request.start or 0, request.window
         seen = []
+        if not request.causal:
+            return [_keys(request) // self.k_chunk] * (_rows(request) // self.q_chunk)
         for first in range(start, start + _rows(request), self.q_chunk):
             low = 0 if window is None else max(0, first - window + 1) // self.k_chunk
             seen.append(-(-(first + self.q_chunk) // self.k_chunk) - low)
@@ -180,7 +197,10 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         )
 
     def to_ttnn(self, request: PrefillAttentionRequest, board: Board) -> dict[str, Any]:
-        given = {"scale": request.scale, "sliding_window_size": request.window}
+        given = {
+            "scale": None if request.scale is None else float32(request.scale),
+            "sliding_window_size": request.window,
+        }
         return {
             "program_config": self.program(),
             "compute_kernel_config": kernel_config(request.kernel),
@@ -190,11 +210,13 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
     def issue(self, request: PrefillAttentionRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        kwargs = self.to_ttnn(request, board)
+        kwargs = dict(self.to_ttnn(request, board))
+        q, k, v, *others = tensors
+        if request.sinks:
+            kwargs["attention_sink"] = others.pop()
         if request.start is None:
-            q, k, v = tensors
-            return ttnn.transformer.scaled_dot_product_attention(q, k, v, is_causal=True, **kwargs)
-        q, k, v, pages = tensors
+            return ttnn.transformer.scaled_dot_product_attention(q, k, v, is_causal=request.causal, **kwargs)
+        (pages,) = others
         return ttnn.transformer.chunked_scaled_dot_product_attention(q, k, v, pages, request.start, **kwargs)
 
 
@@ -227,6 +249,16 @@ def head_problems(num_heads: int, num_kv_heads: int, head_dim: int) -> Iterator[
 
 def _rows(request: PrefillAttentionRequest) -> int:
     return -(-request.tokens // TILE) * TILE
+
+
+def _keys(request: PrefillAttentionRequest) -> int:
+    """What chunks of keys must divide."""
+    return _dealt_keys(request) if request.start is None else chunkable(request)
+
+
+def _dealt_keys(request: PrefillAttentionRequest) -> int:
+    """Rows of keys, of which a prompt that goes on counts its own; those before are its start."""
+    return _rows(request) if request.start is not None else -(-request.num_keys // TILE) * TILE
 
 
 def _aligned(size: int, board: Board) -> int:

@@ -52,7 +52,9 @@ class Move(Pattern[MoveRequest]):
         (layouts,) = self.accepts(request, board)
         if reads[0] not in layouts:
             yield f"the source lies in {reads[0]!r}; it must lie in {' or '.join(map(repr, layouts))}"
-        if not source.tiled and request.op in ("transpose", "slice"):
+        if not source.tiled and request.op == "slice":
+            yield from _row_major_slice_problems(request)
+        elif not source.tiled and request.op == "transpose":
             yield f"a row-major tensor is not taken by {request.op}; bring it into tiles"
         elif request.op == "transpose" and (sorted(request.dims) not in ([1, 2], [2, 3]) or len(source.shape) != 4):
             yield f"dims {request.dims} of {source} are exchanged; only dims 1 and 2 of four are, or 2 and 3"
@@ -82,6 +84,8 @@ class Move(Pattern[MoveRequest]):
             if request.source.dtype == "bfloat8_b":  # cast there, and back
                 return 2 * (bytes_ + bf16)
             return 2 * bytes_ + (FACE if request.source.shape[1] % TILE else 0)
+        if not request.source.tiled:
+            return max(2 * ROW_CHUNK, 2 * bytes_)  # at most
         if not _within_a_tile(request):
             return 2 * bytes_
         width = -(-request.source.shape[-1] // TILE)
@@ -134,14 +138,14 @@ class Move(Pattern[MoveRequest]):
             return ttnn.reshape(x, request.results[request.name].shape)
         shape = tuple(x.shape)  # a prompt may end within its last tile
         start, stop = request.rows or (0, shape[-2])
-        stop, columns = min(stop, shape[-2]), request.columns or shape[-1]
+        stop, first_column, columns = min(stop, shape[-2]), request.first_column, request.columns or shape[-1]
         lead = [0] * (len(shape) - 2)
         if _within_a_tile(request):
             first, last = start // TILE * TILE, min(-(-stop // TILE) * TILE, shape[-2])
             if (first, last) != (0, shape[-2]):
                 x = ttnn.slice(x, [*lead, first, 0], [*shape[:-2], last, shape[-1]], **arguments)
                 start, stop = start - first, stop - first
-        return ttnn.slice(x, [*lead, start, 0], [*shape[:-2], stop, columns], **arguments)
+        return ttnn.slice(x, [*lead, start, first_column], [*shape[:-2], stop, columns], **arguments)
 
 
 def _stays(request: MoveRequest) -> bool:
@@ -162,14 +166,23 @@ def _slice_problems(request: MoveRequest) -> Iterator[str]:
             yield f"rows {start} to {stop} are no part of {rows}"
         elif start % TILE and start // TILE != (stop - 1) // TILE:
             yield f"rows {start} to {stop} begin within a tile and reach into the next; begin at {start // TILE * TILE}"
-        elif start % TILE and request.columns not in (None, columns):
+        elif start % TILE and (request.columns not in (None, columns) or request.first_column):
             yield "rows within a tile and columns are cut at once; cut the columns first"
         elif start % TILE and request.source.dtype != "bfloat16":
             yield f"rows within a tile of {request.source.dtype} are cut; only bfloat16 has a row-major form for it"
     if request.columns is not None and not 0 < request.columns <= columns:
         yield f"{request.columns} columns are no part of {columns}"
-    if request.rows is None and request.columns is None:
+    if request.first_column % TILE or not 0 <= request.first_column < (request.columns or columns):
+        yield f"columns begin at {request.first_column}; they must begin with a tile of {TILE}, before their end"
+    if request.rows is None and request.columns is None and not request.first_column:
         yield "neither rows nor columns are named; leave the slice out"
+
+
+def _row_major_slice_problems(request: MoveRequest) -> Iterator[str]:
+    """Of a page table."""
+    columns = request.source.shape[-1]
+    if request.rows is not None or not 0 <= request.first_column < (request.columns or columns) <= columns:
+        yield f"of row-major {request.source} only columns are cut, and they must be some of its {columns}"
 
 
 def _reshape_problems(request: MoveRequest) -> Iterator[str]:

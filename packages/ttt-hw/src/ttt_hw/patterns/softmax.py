@@ -119,7 +119,7 @@ class Softmax(Pattern[SoftmaxRequest]):
         arguments = self.to_ttnn(request, board)
         x = tensors[0]
         if request.masked and _steps(request) == 1:
-            return ttnn.scale_mask_softmax(x, _float32(request.scale), tensors[1], **arguments)
+            return ttnn.scale_mask_softmax(x, float32(request.scale), tensors[1], **arguments)
         memory = arguments["memory_config"]
         if request.masked:
             scale = activations(None, request.scale)
@@ -129,8 +129,8 @@ class Softmax(Pattern[SoftmaxRequest]):
         return ttnn.softmax(x, dim=-1, **arguments)
 
 
-def _float32(value: float) -> float:
-    """The nearest number that float32 has: ttnn.scale_mask_softmax takes no other."""
+def float32(value: float) -> float:
+    """The nearest number that float32 has: ttnn.scale_mask_softmax takes no other, nor does chunked attention."""
     nearest: float
     (nearest,) = struct.unpack("f", struct.pack("f", value))
     return nearest

@@ -21,11 +21,13 @@ SINGLE = ("silu", "gelu", "gelu_tanh", "relu", "tanh", "exp", "sigmoid")
 _GELU_TANH = 2  # of ttnn.GeluVariant: 0 the exact one, 1 a lookup table
 
 
-def activations(activation: Activation | None, scale: float = 1.0) -> list[Any]:
-    """ttnn's chain for activation(scale · x), with no approximation that the name does not say."""
+def activations(activation: Activation | None, scale: float = 1.0, limit: float | None = None) -> list[Any]:
+    """ttnn's chain for activation(scale · x), of x within ±limit, with no approximation that the name does not say."""
     import ttnn
 
     chain: list[Any] = []
+    if limit is not None:
+        chain.append(ttnn.UnaryWithParam(ttnn.UnaryOpType.CLAMP_TSS, -limit, limit))
     if scale != 1.0:
         chain.append(_times(scale))
     if activation in ("gelu", "gelu_tanh"):
@@ -37,6 +39,8 @@ def activations(activation: Activation | None, scale: float = 1.0) -> list[Any]:
         chain += [ttnn.UnaryWithParam(kind) for kind in (ttnn.UnaryOpType.RELU, ttnn.UnaryOpType.SQUARE)]
     elif activation in ("tanh", "exp"):
         chain.append(ttnn.UnaryWithParam(getattr(ttnn.UnaryOpType, activation.upper()), 0.0))  # 1: a cruder one
+    elif activation == "softplus":
+        chain.append(ttnn.UnaryWithParam(ttnn.UnaryOpType.SOFTPLUS, 1.0, 20.0))  # x itself above 20
     elif activation is not None:
         chain.append(ttnn.UnaryWithParam(getattr(ttnn.UnaryOpType, activation.upper())))
     return chain
@@ -91,9 +95,9 @@ class Unary(Pattern[UnaryRequest]):
         (layouts,) = self.accepts(request, board)
         if reads[0] not in layouts:
             yield f"x lies in {reads[0]!r}; it must lie in {' or '.join(map(repr, layouts))}"
-        if request.activation is None and request.scale == 1.0:
-            yield "there is nothing to compute: no activation, and a scale of 1; leave the operation out"
-        if request.dtype == "bfloat8_b" and request.activation in ("tanh", "exp", "sigmoid"):
+        if request.activation is None and request.scale == 1.0 and request.limit is None:
+            yield "there is nothing to compute: no activation, no limit, and a scale of 1; leave the operation out"
+        if request.dtype == "bfloat8_b" and request.activation in ("tanh", "exp", "sigmoid", "softplus"):
             yield f"{request.activation} of bfloat8_b is an approximation in ttnn; cast to bfloat16 first"
 
     def circular_buffers(self, request: UnaryRequest, board: Board, reads: Sequence[str]) -> int:
@@ -110,7 +114,7 @@ class Unary(Pattern[UnaryRequest]):
     def to_ttnn(self, request: UnaryRequest, board: Board) -> dict[str, Any]:
         (text,) = self.results(request, board)
         return {
-            "ops_chain": activations(request.activation, request.scale),
+            "ops_chain": activations(request.activation, request.scale, request.limit),
             "memory_config": placed(text, request.operands[0], board).to_memory_config(),
         }
 
