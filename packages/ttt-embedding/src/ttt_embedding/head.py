@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ttt_core import SpecKeywords, Tensor, WeightError
+from ttt_core import FeedForward, SpecKeywords, Tensor, WeightError
+from ttt_embedding._parts import Unchanged, times
 from ttt_embedding.requests import PROFILES, head_request, local_vocabulary, pieces_of
 from ttt_embedding.spec import HeadSpec
 from ttt_hw import (
@@ -35,9 +36,9 @@ __all__ = ["LMHead"]
 
 
 class LMHead(TimedByPlans, Loadable):
-    """logits = x · weightᵀ + bias, with a soft-cap c then c · tanh(logits / c).
+    """logits = multiplier · (t(x) · weightᵀ + bias), with a soft-cap c then c · tanh(logits / c); t is `transform`, if any.
 
-    The vocabulary is split over the columns of a mesh and joined again.
+    The vocabulary is split over the columns of a mesh and joined again. The multiplier is in weight and bias.
 
     Shapes: x [1, 1, rows, hidden_dim] → [1, 1, rows, vocab_size]; weight [vocab_size, hidden_dim], stored transposed,
     bias [vocab_size], None where the spec has none.
@@ -55,6 +56,7 @@ class LMHead(TimedByPlans, Loadable):
         weight: Source | Array | None = None,
         *,
         bias: Source | Array | bool | None = None,
+        transform: FeedForward | None = None,
         device: Any,
         dtype: DType | None = None,
         hw_mode: HardwareMode = "balanced",
@@ -69,6 +71,7 @@ class LMHead(TimedByPlans, Loadable):
             found = "none was" if given["bias"] is None else "one was"
             raise WeightError(f"the spec says bias={spec.bias}, and {found} given. Give it, or change the spec.")
         self.spec = spec
+        self.transform: FeedForward = transform or Unchanged()
         board = board_of(device)
         chips = board.mesh[1]
         precision = chosen_precision(PROFILES, hw_mode, {"head_weights": dtype})
@@ -91,7 +94,7 @@ class LMHead(TimedByPlans, Loadable):
             start, stop = ends[index] - pieces[index], ends[index]
 
             def columns(values: Float32) -> Float32:
-                flat = values.reshape(spec.vocab_size, rows)
+                flat = times(values, spec.multiplier).reshape(spec.vocab_size, rows)
                 if chips == 1 and stop <= spec.vocab_size:
                     return flat[start:stop].T[None, None]
                 columns = np.zeros_like(flat, shape=(chips, stop - start, rows))
@@ -127,13 +130,16 @@ class LMHead(TimedByPlans, Loadable):
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
+        """Its own; those of a transform are the transform's."""
         return (*self._weights, *(bias for bias in self._biases if isinstance(bias, LazyWeight)))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
+        x = self.transform.prefill_forward(x)
         return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
+        x = self.transform.decode_forward(x)
         return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ttt_embedding.spec import EmbeddingSpec, HeadSpec
+from ttt_core import ShapeError
+from ttt_embedding.spec import EmbeddingSpec, HeadSpec, HeadTransformSpec
 from ttt_hw import DType
 from ttt_hw.requests import (
     BlockRequest,
@@ -12,6 +13,7 @@ from ttt_hw.requests import (
     ConcatRequest,
     EmbeddingRequest,
     LMHeadRequest,
+    MatmulRequest,
     MoveRequest,
     OpRequest,
     Stored,
@@ -21,12 +23,11 @@ from ttt_hw.requests import (
 )
 from ttt_shard_dsl import TILE
 
-__all__ = ["PROFILES", "embedding_request", "head_request"]
+__all__ = ["PROFILES", "embedding_request", "head_request", "transform_request"]
 
 PROFILES: dict[str, dict[str, DType]] = {
-    "performance": {"head_weights": "bfloat8_b"},
-    "balanced": {"head_weights": "bfloat8_b"},
-    "accuracy": {"head_weights": "bfloat8_b"},
+    mode: dict.fromkeys(("head_weights", "transform_weights", "projection_weights"), "bfloat8_b")
+    for mode in ("performance", "balanced", "accuracy")
 }
 """Dtypes by role, for each hardware mode. The table of an embedding is bfloat16, as its operation wants it."""
 
@@ -36,16 +37,74 @@ MAX_COLUMNS = (
 )  # of a chip's logits that are computed at a time: so many outputs fit L1 beside a streamed weight
 
 
-def embedding_request(spec: EmbeddingSpec, work: Workload) -> BlockRequest:
-    """ids [1, rows] → [1, 1, rows, hidden_dim]; the table is whole on every chip, and stored multiplied by the scale."""
-    rows = work.rows
-    table = TensorType(shape=(spec.vocab_size, spec.hidden_dim), tiled=False)
+def embedding_request(
+    spec: EmbeddingSpec, work: Workload, precision: Mapping[str, DType] | None = None, *, split: bool = False
+) -> BlockRequest:
+    """ids [1, rows] → [1, 1, rows, hidden_dim]; the table is stored multiplied by the scale, whole on every chip, or with `split`
+    in equal parts of its columns, which are joined.
+
+    Errors: ShapeError for columns that are no whole tiles on each chip.
+    """
+    rows, parts = work.rows, work.chips if split else 1
+    if parts > 1 and spec.table_dim % (parts * TILE):
+        raise ShapeError(
+            f"{spec.table_dim} columns of a table in {parts} parts are no whole tiles of {TILE}. Keep it whole: split=False."
+        )
+    width = spec.table_dim // parts
+    stored = [Stored(name="table", type=TensorType(shape=(spec.vocab_size, width), tiled=False))]
+    ops: list[OpRequest] = [EmbeddingRequest(name="embedding", rows=rows, dim=width, count=spec.vocab_size)]
+    if parts > 1:
+        shape = (1, 1, rows, width)
+        ops.append(
+            CollectiveRequest(name="all_gather", inputs=("embedding",), kind="all_gather", shape=shape, chips=parts)
+        )
+    if spec.embedding_dim is not None:
+        dtype = (precision or PROFILES["balanced"])["projection_weights"]
+        shape_of = (1, 1, spec.embedding_dim, spec.hidden_dim)
+        stored.append(Stored(name="projection_weight", type=TensorType(shape=shape_of, dtype=dtype)))
+        ops.append(
+            MatmulRequest(
+                name="projection",
+                inputs=(ops[-1].name, "projection_weight"),
+                m=rows,
+                k=spec.embedding_dim,
+                n=spec.hidden_dim,
+                weight_dtype=dtype,
+            )
+        )
     return BlockRequest(
         mode=work.mode,
         inputs=(("ids", TensorType(shape=(1, rows), dtype="uint32", tiled=False)),),
-        stored=(Stored(name="table", type=table),),
-        ops=(EmbeddingRequest(name="embedding", rows=rows, dim=spec.hidden_dim, count=spec.vocab_size),),
-        outputs=("embedding",),
+        stored=tuple(stored),
+        ops=tuple(ops),
+        outputs=(ops[-1].name,),
+    )
+
+
+def transform_request(
+    spec: HeadTransformSpec, work: Workload, precision: Mapping[str, DType], *, rows: int
+) -> BlockRequest:
+    """x [1, 1, rows, hidden_dim] → the same, of as many rows as the head has."""
+    hidden, dtype = spec.hidden_dim, precision["transform_weights"]
+    stored = [Stored(name="weight", type=TensorType(shape=(1, 1, hidden, hidden), dtype=dtype))]
+    if spec.bias:
+        stored.append(Stored(name="bias", type=TensorType(shape=(1, 1, 1, hidden))))
+    dense = MatmulRequest(
+        name="dense",
+        inputs=("x", *(part.name for part in stored)),
+        m=rows,
+        k=hidden,
+        n=hidden,
+        weight_dtype=dtype,
+        bias_dtype="bfloat16" if spec.bias else None,
+        activation=spec.activation,
+    )
+    return BlockRequest(
+        mode=work.mode,
+        inputs=(("x", TensorType(shape=(1, 1, rows, hidden))),),
+        stored=tuple(stored),
+        ops=(dense,),
+        outputs=("dense",),
     )
 
 

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
-from ttt_core import SpecKeywords, Tensor
-from ttt_embedding.requests import embedding_request
+from ttt_core import Norm, SpecKeywords, Tensor, WeightError
+from ttt_embedding._parts import Unchanged, times
+from ttt_embedding.requests import PROFILES, embedding_request
 from ttt_embedding.spec import EmbeddingSpec
-from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
-from ttt_weights import LazyWeight, Loadable, Source, as_source, or_left_out
+from ttt_hw import (
+    Array,
+    DType,
+    HardwareMode,
+    Overrides,
+    Plans,
+    TimedByPlans,
+    Workload,
+    board_of,
+    chosen_precision,
+    given_or_own,
+    on_mesh,
+    typical,
+)
+from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, or_left_out
 
 __all__ = ["TokenEmbedding"]
 
 
 class TokenEmbedding(TimedByPlans, Loadable):
-    """y[i] = scale · table[ids[i]].
+    """y[i] = norm(scale · table[ids[i]] · projectionᵀ), without projection or norm where there is none.
 
-    Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [vocab_size, hidden_dim].
-    Made from a spec or its fields as keywords; without a table, for `load` to give it as `weight`.
+    Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [vocab_size, hidden_dim], or with the spec's
+    embedding_dim [vocab_size, embedding_dim], and projection [hidden_dim, embedding_dim]. With `split` each chip of a row of the
+    mesh has a part of the table's columns, and their results are joined.
+    Made from a spec or its fields as keywords; without a table, for `load` to give it as `weight`. `norm` keeps ttt_core.Norm.
     `plans` of the model; without, its own, with results interleaved in DRAM in prefill and in L1 in decode.
-    Errors: WeightError if the table's shape is another, PlacementError for overrides that are not legal.
+    Errors: WeightError if a shape is another, or for a projection that the spec asks for and that is not given (or the reverse);
+    ShapeError for a table that does not split into whole tiles, PlacementError for overrides that are not legal.
     """
 
     keywords: ClassVar = SpecKeywords(EmbeddingSpec)
@@ -31,44 +46,74 @@ class TokenEmbedding(TimedByPlans, Loadable):
         spec: EmbeddingSpec | None = None,
         weight: Source | Array | None = None,
         *,
+        projection: Source | Array | None = None,
+        norm: Norm | None = None,
+        split: bool = False,
         device: Any,
+        dtype: DType | None = None,
+        hw_mode: HardwareMode = "balanced",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
     ) -> None:
         self.spec = spec = self.keywords(spec, fields, block=type(self).__name__)
-        given = or_left_out(type(self).__name__, {"weight": weight})
-        board = board_of(device)
+        projects = spec.embedding_dim is not None
+        given = or_left_out(
+            type(self).__name__, {"weight": weight, "projection": projection}, optional={"projection": projects}
+        )
+        if (given["projection"] is not None) != projects:
+            found = "none was" if given["projection"] is None else "one was"
+            raise WeightError(
+                f"the spec says embedding_dim={spec.embedding_dim}, and a projection: {found} given. Give it where the rows "
+                "of the table are not as long as hidden_dim, and only there."
+            )
+        self.norm: Norm = norm or Unchanged()
+        precision = chosen_precision(PROFILES, hw_mode, {"projection_weights": dtype})
         self._plans = given_or_own(
             plans,
-            lambda work: embedding_request(spec, work),
-            board,
+            lambda work: embedding_request(spec, work, precision, split=split),
+            board_of(device),
             typical=typical(),
             overrides=hw_config_overrides,
         )
-        shape = (spec.vocab_size, spec.hidden_dim)
+        shape, placement = (spec.vocab_size, spec.table_dim), self._plans.stored["table"]
         self.weight = LazyWeight(
             [as_source(given["weight"], shape=shape, name="the embedding table")],
-            lambda table: table if spec.scale == 1.0 else table * np.float32(spec.scale),
+            lambda table: times(table, spec.scale),
             shape=shape,
             dtype=self._plans.dtypes["table"],
             device=device,
             layout="row_major",
-            placement=self._plans.stored["table"],
+            placement=on_mesh(placement, dim=1) if split else placement,
         )
+        self.projection: LazyWeight | NoWeight = NoWeight()
+        if spec.embedding_dim is not None:
+            wide = (1, 1, spec.embedding_dim, spec.hidden_dim)
+            self.projection = LazyWeight(
+                [as_source(given["projection"], shape=wide[:1:-1], name="the embedding's projection")],
+                lambda w: w.T.reshape(wide),
+                shape=wide,
+                dtype=self._plans.dtypes["projection_weight"],
+                device=device,
+                placement=self._plans.stored["projection_weight"],
+            )
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
-        return (self.weight,)
+        """Its own; those of a norm are the norm's."""
+        return (self.weight, *((self.projection,) if isinstance(self.projection, LazyWeight) else ()))
 
     def prefill_forward(self, ids: Tensor, /) -> Tensor:
         rows = ids.shape[-1]
-        return self._forward(ids, Workload(mode="prefill", tokens=rows, context=rows))
+        y = self._forward(ids, Workload(mode="prefill", tokens=rows, context=rows))
+        return self.norm.prefill_forward(y)
 
     def decode_forward(self, ids: Tensor, /) -> Tensor:
-        return self._forward(ids, Workload(mode="decode", users=ids.shape[-1], context=0))
+        return self.norm.decode_forward(self._forward(ids, Workload(mode="decode", users=ids.shape[-1], context=0)))
 
     def _forward(self, ids: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)
-        hidden: Tensor = ops["embedding"](ids, self.weight.tensor)
+        rows = ops["embedding"](ids, self.weight.tensor)
+        rows = ops.optional("all_gather")(rows)
+        hidden: Tensor = ops.optional("projection")(rows, self.projection.tensor)  # [1, 1, rows, D]
         return hidden

@@ -96,7 +96,7 @@ def sizes_of(module: Any) -> Sizes:
     if role == "model":
         return Sizes(width=None, vocabulary=int(module.vocab_size), max_context=int(module.max_context))
     width = None if role == "embedding" else _of_parts(module, "hidden_dim", "dim")
-    vocabulary = _of_spec(module, "vocab_size") if role in ("head", "embedding") else None
+    vocabulary = _of_spec(module, "vocab_size", "num_positions") if role in ("head", "embedding") else None
     context = _of_parts(module, "max_context") if role == "attention" else None
     return Sizes(width=width, vocabulary=vocabulary, max_context=context)
 

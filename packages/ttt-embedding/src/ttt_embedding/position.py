@@ -1,0 +1,93 @@
+"""Positions to what is added to hidden states."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ttt_core import SpecKeywords, Tensor, WeightError
+from ttt_embedding.requests import embedding_request
+from ttt_embedding.spec import EmbeddingSpec, PositionSpec
+from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
+from ttt_weights import LazyWeight, Loadable, Source, as_source, or_left_out
+
+__all__ = ["PositionEmbedding", "sinusoidal_table"]
+
+
+class PositionEmbedding(TimedByPlans, Loadable):
+    """y[i] = table[offset + ids[i]], where ids are positions, learned or sinusoidal as the spec says.
+
+    Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [offset + num_positions, hidden_dim], the spec's own
+    where it is sinusoidal. Keeps ttt_core.Embedding.
+    Made from a spec or its fields as keywords; without a table, for `load` to give it as `weight`.
+    `plans` of the model; without, its own, with results interleaved in DRAM in prefill and in L1 in decode.
+    Errors: WeightError if the table's shape is another, or for one of a sinusoidal spec; PlacementError for overrides that are
+    not legal.
+    """
+
+    keywords: ClassVar = SpecKeywords(PositionSpec)
+
+    def __init__(
+        self,
+        spec: PositionSpec | None = None,
+        weight: Source | Array | None = None,
+        *,
+        device: Any,
+        plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
+        **fields: Any,
+    ) -> None:
+        self.spec = spec = self.keywords(spec, fields, block=type(self).__name__)
+        if spec.kind == "sinusoidal":
+            if weight is not None:
+                raise WeightError(
+                    "sinusoidal embeddings have no weight, and one was given. Leave it out, or say learned."
+                )
+            weight = sinusoidal_table(spec)
+        given = or_left_out(type(self).__name__, {"weight": weight})
+        table = EmbeddingSpec(vocab_size=spec.num_positions, hidden_dim=spec.hidden_dim)
+        self._plans = given_or_own(
+            plans,
+            lambda work: embedding_request(table, work),
+            board_of(device),
+            typical=typical(),
+            overrides=hw_config_overrides,
+        )
+        shape = (spec.offset + spec.num_positions, spec.hidden_dim)
+        self.weight = LazyWeight(
+            [as_source(given["weight"], shape=shape, name="the table of positions")],
+            lambda rows: rows[spec.offset :],
+            shape=(spec.num_positions, spec.hidden_dim),
+            dtype=self._plans.dtypes["table"],
+            device=device,
+            layout="row_major",
+            placement=self._plans.stored["table"],
+        )
+
+    @property
+    def weights(self) -> tuple[LazyWeight, ...]:
+        return (self.weight,)
+
+    def prefill_forward(self, ids: Tensor, /) -> Tensor:
+        rows = ids.shape[-1]
+        return self._forward(ids, Workload(mode="prefill", tokens=rows, context=rows))
+
+    def decode_forward(self, ids: Tensor, /) -> Tensor:
+        return self._forward(ids, Workload(mode="decode", users=ids.shape[-1], context=0))
+
+    def _forward(self, ids: Tensor, work: Workload) -> Tensor:
+        ops = self._plans(work)
+        rows: Tensor = ops["embedding"](ids, self.weight.tensor)
+        return rows
+
+
+def sinusoidal_table(spec: PositionSpec) -> Array:
+    """[offset + num_positions, hidden_dim] of sines and cosines, as PositionSpec says."""
+    half = spec.hidden_dim // 2
+    positions = np.arange(spec.offset + spec.num_positions, dtype=np.float64)[:, None]
+    if spec.interleaved:
+        angles = positions * 10000.0 ** (-np.arange(half) / half)
+        return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(len(positions), -1).astype(np.float32)
+    angles = positions * 10000.0 ** (-np.arange(half) / (half - 1))
+    return np.concatenate([np.sin(angles), np.cos(angles)], -1).astype(np.float32)

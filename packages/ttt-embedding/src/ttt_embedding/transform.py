@@ -1,0 +1,117 @@
+"""What hidden states go through before they become logits."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ttt_core import Norm, SpecKeywords, Tensor, WeightError
+from ttt_embedding._parts import Unchanged
+from ttt_embedding.requests import PROFILES, transform_request
+from ttt_embedding.spec import HeadTransformSpec
+from ttt_hw import (
+    Array,
+    DType,
+    HardwareMode,
+    ModuleHardwareConfig,
+    Overrides,
+    Plans,
+    TimedByPlans,
+    Workload,
+    board_of,
+    chosen_precision,
+    default_config,
+    given_or_own,
+    typical,
+)
+from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, flags_apart, or_left_out
+
+__all__ = ["HeadTransform"]
+
+
+class HeadTransform(TimedByPlans, Loadable):
+    """y = norm(activation(x · weightᵀ + bias)); without `norm` as it is.
+
+    Shapes: x [1, 1, rows, hidden_dim] → the same; weight [hidden_dim, hidden_dim], stored transposed, the same on every chip;
+    bias [hidden_dim], None where the spec has none.
+    Made from a spec or its fields as keywords; without weights, for `load` to give them. `dtype` instead of that of `hw_mode`.
+    `plans` of a model; without, its own, interleaved in DRAM in prefill and in L1 in decode.
+    Errors: WeightError for a wrong shape or a bias that the spec asks for and that is not given (or the reverse); PlacementError
+    if no config fits, or for overrides that are not legal.
+    Source: BertPredictionHeadTransform, PhiForCausalLM's and ModernBertPredictionHead of transformers.
+    """
+
+    keywords: ClassVar = SpecKeywords(HeadTransformSpec)
+
+    def __init__(
+        self,
+        spec: HeadTransformSpec | None = None,
+        weight: Source | Array | None = None,
+        *,
+        bias: Source | Array | bool | None = None,
+        norm: Norm | None = None,
+        device: Any,
+        dtype: DType | None = None,
+        hw_mode: HardwareMode = "balanced",
+        plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
+        **fields: Any,
+    ) -> None:
+        apart = flags_apart({"weight": weight, "bias": bias}, fields)
+        self.spec = spec = self.keywords(spec, fields, block=type(self).__name__)
+        given = or_left_out(type(self).__name__, apart, optional={"bias": spec.bias})
+        if (given["bias"] is not None) != spec.bias:
+            found = "none was" if given["bias"] is None else "one was"
+            raise WeightError(f"the spec says bias={spec.bias}, and {found} given. Give it, or change the spec.")
+        self.norm: Norm = norm or Unchanged()
+        precision = chosen_precision(PROFILES, hw_mode, {"transform_weights": dtype})
+        self._plans = given_or_own(
+            plans,
+            lambda work: transform_request(
+                spec, work, precision, rows=work.users if work.mode == "decode" else work.tokens
+            ),
+            board_of(device),
+            typical=typical(),
+            overrides=hw_config_overrides,
+        )
+        hidden = spec.hidden_dim
+        self.weight = LazyWeight(
+            [as_source(given["weight"], shape=(hidden, hidden), name="the head transform's weight")],
+            lambda w: w.T.reshape(1, 1, hidden, hidden),
+            shape=(1, 1, hidden, hidden),
+            dtype=self._plans.dtypes["weight"],
+            device=device,
+            placement=self._plans.stored["weight"],
+        )
+        self.bias: LazyWeight | NoWeight = NoWeight()
+        if given["bias"] is not None:
+            self.bias = LazyWeight(
+                [as_source(given["bias"], shape=(hidden,), name="the head transform's bias")],
+                lambda b: b.reshape(1, 1, 1, hidden),
+                shape=(1, 1, 1, hidden),
+                dtype=self._plans.dtypes["bias"],
+                device=device,
+                placement=self._plans.stored["bias"],
+            )
+
+    @classmethod
+    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
+        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
+        return default_config(PROFILES, device_type, mode)
+
+    @property
+    def weights(self) -> tuple[LazyWeight, ...]:
+        """Its own; those of a norm are the norm's."""
+        return (self.weight, *((self.bias,) if isinstance(self.bias, LazyWeight) else ()))
+
+    def prefill_forward(self, x: Tensor, /) -> Tensor:
+        rows = x.shape[-2]
+        y = self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+        return self.norm.prefill_forward(y)
+
+    def decode_forward(self, x: Tensor, /) -> Tensor:
+        return self.norm.decode_forward(self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0)))
+
+    def _forward(self, x: Tensor, work: Workload) -> Tensor:
+        ops = self._plans(work)
+        y: Tensor = ops["dense"](x, self.weight.tensor, self.bias.tensor)
+        return y
