@@ -5,14 +5,26 @@ Tolerance of logits: weights of size 1/√k make logits of size 1; k products in
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from ttt_core import Embedding, Head, SpecError, WeightError
-from ttt_embedding import EmbeddingSpec, HeadSpec, LMHead, TokenEmbedding, head_request
+from ttt_core import Embedding, Head, ShapeError, SpecError, WeightError
+from ttt_embedding import (
+    EmbeddingSpec,
+    HeadSpec,
+    HeadTransform,
+    HeadTransformSpec,
+    LMHead,
+    PositionEmbedding,
+    PositionSpec,
+    TokenEmbedding,
+    embedding_request,
+    head_request,
+)
 from ttt_hw import Workload, board, open_mesh, run_in_process, upload
 from ttt_testing import max_difference, pcc, shadow
 
@@ -121,3 +133,80 @@ def test_a_wide_vocabulary_is_computed_in_pieces(name: str, vocab: int, wanted: 
     names, error = run_in_process(in_pieces, name, vocab, device=name)
     assert names == wanted
     assert error < 1e-4
+
+
+def ids_of(mesh: Any, rows: int = 32) -> Any:
+    return upload(np.arange(rows, dtype=np.uint32)[None], mesh, dtype="uint32", layout="row_major")
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_sines_and_cosines_of_positions(interleaved: bool, mesh: Any) -> None:
+    """Of 8 elements, position 3 of those from 1: sin and cos of 4, 4/10000^(1/4 or 1/3) and so on."""
+    spec = PositionSpec(num_positions=40, hidden_dim=8, kind="sinusoidal", offset=1, interleaved=interleaved)
+    block = PositionEmbedding(spec, device=mesh)
+    assert isinstance(block, Embedding)
+    with shadow() as values:
+        rows = values.to_torch(block.decode_forward(ids_of(mesh)))[0, 0]
+    angles = [4 * 10000 ** -(each / (4 if interleaved else 3)) for each in range(4)]
+    sines, cosines = [math.sin(angle) for angle in angles], [math.cos(angle) for angle in angles]
+    wanted = [each for pair in zip(sines, cosines, strict=True) for each in pair] if interleaved else [*sines, *cosines]
+    assert max_difference(rows[3], torch.tensor(wanted)) < 1e-6
+
+
+def test_learned_positions_begin_at_their_offset(mesh: Any) -> None:
+    table = np.arange(34 * 32, dtype=np.float32).reshape(34, 32)
+    block = PositionEmbedding(PositionSpec(num_positions=32, hidden_dim=32, offset=2), table, device=mesh)
+    assert (block.weights[0].shape, block.spec.num_parameters) == ((32, 32), 34 * 32)
+    with shadow() as values:
+        assert np.array_equal(values.to_torch(block.prefill_forward(ids_of(mesh)))[0, 0].numpy(), table[2:])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: PositionSpec(num_positions=8, hidden_dim=7, kind="sinusoidal"),
+            SpecError,
+            "it must be even, and at least 4",
+        ),
+        (lambda: PositionSpec(num_positions=8, hidden_dim=8, offset=-1), SpecError, "with an offset of at least 0"),
+        (
+            lambda: HeadSpec(vocab_size=8, hidden_dim=8, multiplier=0.0),
+            SpecError,
+            "logits that are all 0 choose nothing",
+        ),
+        (
+            lambda: HeadTransformSpec(hidden_dim=8, activation="mish"),
+            SpecError,
+            "it must be one of silu, gelu, gelu_tanh",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: EmbeddingSpec(vocab_size=8, hidden_dim=8, embedding_dim=0),
+            SpecError,
+            "a row must have at least 1 element",
+        ),
+    ],
+)
+def test_specs_out_of_range(make: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_what_is_given_and_the_spec_agree(mesh: Any) -> None:
+    table: Any = np.ones((64, 32), np.float32)
+    with pytest.raises(WeightError, match=r"^sinusoidal embeddings have no weight, and one was given\."):
+        PositionEmbedding(PositionSpec(num_positions=64, hidden_dim=32, kind="sinusoidal"), table, device=mesh)
+    with pytest.raises(WeightError, match=r"^the spec says embedding_dim=None, and a projection: one was given\."):
+        TokenEmbedding(vocab_size=64, hidden_dim=32, weight=table, projection=table, device=mesh)
+    with pytest.raises(WeightError, match=r"^the spec says embedding_dim=32, and a projection: none was given\."):
+        TokenEmbedding(vocab_size=64, hidden_dim=96, embedding_dim=32, weight=table, device=mesh)
+    with pytest.raises(WeightError, match=r"^the spec says bias=True, and none was given\."):
+        HeadTransform(HeadTransformSpec(hidden_dim=32), table[:32], device=mesh)
+    assert EmbeddingSpec(vocab_size=64, hidden_dim=96, embedding_dim=32).num_parameters == 64 * 32 + 32 * 96
+    assert HeadTransformSpec(hidden_dim=32).num_parameters == 32 * 33
+
+
+def test_a_table_that_does_not_split_is_refused() -> None:
+    work = Workload(mode="decode", users=32, context=0, chips=4)
+    with pytest.raises(ShapeError, match=r"^96 columns of a table in 4 parts are no whole tiles of 32\. Keep it whole"):
+        embedding_request(EmbeddingSpec(vocab_size=64, hidden_dim=96), work, split=True)

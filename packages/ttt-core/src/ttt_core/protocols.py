@@ -13,6 +13,7 @@ __all__ = [
     "Attention",
     "Cached",
     "CausalLM",
+    "CrossAttention",
     "Embedding",
     "FeedForward",
     "Head",
@@ -147,6 +148,18 @@ class Attention(Protocol):
     def decode_forward(
         self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor: ...
+
+
+@runtime_checkable
+class CrossAttention(Protocol):
+    """Attention to another sequence: `memory` [1, 1, M, D'], the hidden states that an encoder made of it.
+
+    Prefill: x [1, 1, S, D] of one user; writes the memory's keys and values into the user's slot of `cache` when one is given.
+    Decode: x [1, 1, B, D]; each user attends to all that the cache holds of its memory. Both return x's shape.
+    """
+
+    def prefill_forward(self, x: Tensor, /, *, memory: Tensor, cache: KVCache | None) -> Tensor: ...
+    def decode_forward(self, x: Tensor, /, *, cache: KVCache) -> Tensor: ...
 
 
 @runtime_checkable

@@ -86,8 +86,9 @@ def sinusoidal_table(spec: PositionSpec) -> Array:
     """[offset + num_positions, hidden_dim] of sines and cosines, as PositionSpec says."""
     half = spec.hidden_dim // 2
     positions = np.arange(spec.offset + spec.num_positions, dtype=np.float64)[:, None]
-    if spec.interleaved:
-        angles = positions * 10000.0 ** (-np.arange(half) / half)
-        return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(len(positions), -1).astype(np.float32)
-    angles = positions * 10000.0 ** (-np.arange(half) / (half - 1))
-    return np.concatenate([np.sin(angles), np.cos(angles)], -1).astype(np.float32)
+    steps = np.arange(half) / (half if spec.interleaved else half - 1)
+    angles = positions * 10000.0**-steps
+    waves = [np.sin(angles), np.cos(angles)]
+    joined = np.stack(waves, -1).reshape(len(positions), -1) if spec.interleaved else np.concatenate(waves, -1)
+    table: Array = joined.astype(np.float32)
+    return table

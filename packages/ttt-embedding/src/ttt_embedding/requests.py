@@ -23,14 +23,19 @@ from ttt_hw.requests import (
 )
 from ttt_shard_dsl import TILE
 
-__all__ = ["PROFILES", "embedding_request", "head_request", "transform_request"]
+__all__ = ["DENSE_PROFILES", "PROFILES", "embedding_request", "head_request", "transform_request"]
 
 PROFILES: dict[str, dict[str, DType]] = {
-    mode: dict.fromkeys(("head_weights", "transform_weights", "projection_weights"), "bfloat8_b")
-    for mode in ("performance", "balanced", "accuracy")
+    "performance": {"head_weights": "bfloat8_b"},
+    "balanced": {"head_weights": "bfloat8_b"},
+    "accuracy": {"head_weights": "bfloat8_b"},
 }
 """Dtypes by role, for each hardware mode. The table of an embedding is bfloat16, as its operation wants it."""
 
+DENSE_PROFILES: dict[str, dict[str, DType]] = {
+    mode: {"projection_weights": "bfloat8_b", "transform_weights": "bfloat8_b"} for mode in PROFILES
+}
+"""The same of an embedding's projection and a head's transform, which few models have."""
 
 MAX_COLUMNS = (
     32 * 1024
@@ -59,7 +64,7 @@ def embedding_request(
             CollectiveRequest(name="all_gather", inputs=("embedding",), kind="all_gather", shape=shape, chips=parts)
         )
     if spec.embedding_dim is not None:
-        dtype = (precision or PROFILES["balanced"])["projection_weights"]
+        dtype = (precision or DENSE_PROFILES["balanced"])["projection_weights"]
         shape_of = (1, 1, spec.embedding_dim, spec.hidden_dim)
         stored.append(Stored(name="projection_weight", type=TensorType(shape=shape_of, dtype=dtype)))
         ops.append(

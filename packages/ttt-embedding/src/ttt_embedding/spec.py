@@ -29,11 +29,10 @@ class EmbeddingSpec(TrackedSpec):
 
     def __post_init__(self) -> None:
         _check(self.vocab_size, self.hidden_dim, "EmbeddingSpec")
-        if not self.scale > 0 or self.table_dim < 1:
-            raise SpecError(
-                f"EmbeddingSpec(scale={self.scale}, embedding_dim={self.embedding_dim}): a scale must be above 0, a dim at least "
-                "1."
-            )
+        if not self.scale > 0:
+            raise SpecError(f"EmbeddingSpec(scale={self.scale}): it must be above 0.")
+        if self.table_dim < 1:
+            raise SpecError(f"EmbeddingSpec(embedding_dim={self.embedding_dim}): a row must have at least 1 element.")
 
     @property
     def table_dim(self) -> int:

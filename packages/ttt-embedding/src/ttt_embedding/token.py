@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ttt_core import Norm, SpecKeywords, Tensor, WeightError
 from ttt_embedding._parts import Unchanged, times
-from ttt_embedding.requests import PROFILES, embedding_request
+from ttt_embedding.requests import DENSE_PROFILES, embedding_request
 from ttt_embedding.spec import EmbeddingSpec
 from ttt_hw import (
     Array,
@@ -68,7 +68,7 @@ class TokenEmbedding(TimedByPlans, Loadable):
                 "of the table are not as long as hidden_dim, and only there."
             )
         self.norm: Norm = norm or Unchanged()
-        precision = chosen_precision(PROFILES, hw_mode, {"projection_weights": dtype})
+        precision = chosen_precision(DENSE_PROFILES, hw_mode, {"projection_weights": dtype})
         self._plans = given_or_own(
             plans,
             lambda work: embedding_request(spec, work, precision, split=split),

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ttt_core import Norm, SpecKeywords, Tensor, WeightError
 from ttt_embedding._parts import Unchanged
-from ttt_embedding.requests import PROFILES, transform_request
+from ttt_embedding.requests import DENSE_PROFILES, transform_request
 from ttt_embedding.spec import HeadTransformSpec
 from ttt_hw import (
     Array,
@@ -63,7 +63,7 @@ class HeadTransform(TimedByPlans, Loadable):
             found = "none was" if given["bias"] is None else "one was"
             raise WeightError(f"the spec says bias={spec.bias}, and {found} given. Give it, or change the spec.")
         self.norm: Norm = norm or Unchanged()
-        precision = chosen_precision(PROFILES, hw_mode, {"transform_weights": dtype})
+        precision = chosen_precision(DENSE_PROFILES, hw_mode, {"transform_weights": dtype})
         self._plans = given_or_own(
             plans,
             lambda work: transform_request(
@@ -96,7 +96,7 @@ class HeadTransform(TimedByPlans, Loadable):
     @classmethod
     def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
         """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
-        return default_config(PROFILES, device_type, mode)
+        return default_config(DENSE_PROFILES, device_type, mode)
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:

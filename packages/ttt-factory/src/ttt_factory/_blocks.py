@@ -60,6 +60,7 @@ class LayerBuilder:
             attention_output_norm=norm("attention_output_norm", spec.attention_output_norm),
             ffn_output_norm=norm("ffn_output_norm", spec.ffn_output_norm),
             residual_pattern=spec.residual,
+            multiplier=spec.multiplier,
             plans=plans,
         )
 

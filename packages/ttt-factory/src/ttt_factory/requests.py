@@ -91,6 +91,7 @@ def decoder_layer_request(spec: DecoderLayerSpec, work: Workload, precision: Map
     )
     return layer_request(
         residual=spec.residual,
+        multiplier=spec.multiplier,
         attention=attention_request(spec.attention, work, precision),
         ffn=ffn_request(spec.ffn, work, precision),
         attention_norm=norm_request(spec.attention_norm, work),

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from ttt_core import on_demand
 
 if TYPE_CHECKING:
+    from ttt_patterns.cross import CrossAttentionLayer as CrossAttentionLayer
     from ttt_patterns.decoder import DecoderLayer as DecoderLayer
+    from ttt_patterns.encoder import EncoderLayer as EncoderLayer
     from ttt_patterns.model import DecoderModel as DecoderModel
     from ttt_patterns.requests import layer_request as layer_request
     from ttt_patterns.spec import LayerSpec as LayerSpec, Residual as Residual
@@ -18,7 +20,9 @@ else:
     __getattr__ = on_demand(
         __name__,
         {
+            "cross": ["CrossAttentionLayer"],
             "decoder": ["DecoderLayer"],
+            "encoder": ["EncoderLayer"],
             "model": ["DecoderModel"],
             "requests": ["layer_request"],
             "spec": ["LayerSpec", "Residual"],
@@ -26,4 +30,12 @@ else:
         globals(),
     )
 
-__all__ = ["DecoderLayer", "DecoderModel", "LayerSpec", "Residual", "layer_request"]
+__all__ = [
+    "CrossAttentionLayer",
+    "DecoderLayer",
+    "DecoderModel",
+    "EncoderLayer",
+    "LayerSpec",
+    "Residual",
+    "layer_request",
+]
