@@ -173,6 +173,13 @@ def test_the_record_of_this_repository_is_true() -> None:
     assert problems(ROOT) == []
 
 
+def test_first_releases_are_0_1_0_and_that_of_ttt_core_1_0_0() -> None:
+    first = {one.package: one.version for one in reversed(releases())}
+    assert first.pop("ttt-core") == "1.0.0"
+    assert {"ttt-norm", "ttt-testing", "ttt-llama3", "tiny-llama"} <= first.keys()
+    assert set(first.values()) == {"0.1.0"}
+
+
 def test_every_fragment_of_this_repository_has_a_kind() -> None:
     for file in [*ROOT.glob("packages/*/pyproject.toml"), *ROOT.glob("models/*/pyproject.toml")]:
         fragments(file.parent)

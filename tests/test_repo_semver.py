@@ -203,6 +203,13 @@ def test_a_wrong_typed_tensor_passed_to_a_protocol_is_seen_by_mypy(repository: R
     )
 
 
+def test_the_committed_api_of_each_package_is_the_code() -> None:
+    """So that a review sees what changes."""
+    for package in packages().values():
+        text = (package.folder / api.FILE).read_text()
+        assert text == api.snapshot(package), f"{package.name}: the API changed; run `nox -s api` and look at the diff"
+
+
 def test_a_snapshot_has_what_a_reviewer_wants(tmp_path: Path) -> None:
     repository = small_packages(tmp_path / "repository")
     text = api.snapshot(packages(repository.root)["ttt-core"])
