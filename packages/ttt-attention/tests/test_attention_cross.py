@@ -11,7 +11,7 @@ from transformers import BartConfig
 from transformers.models.bart.modeling_bart import BartAttention
 
 from ttt_attention import CrossAttentionSpec, MultiHeadCrossAttention
-from ttt_core import ShapeError, SpecError
+from ttt_core import CrossAttention, ShapeError, SpecError
 from ttt_hw import open_mesh, run_in_process, upload
 from ttt_testing import max_difference, shadow
 
@@ -111,6 +111,7 @@ def test_what_is_refused(mesh: Any) -> None:
         replace(SPEC, memory_dim=0)
     weights: dict[str, Any] = {role: weight.numpy() for role, weight in weights_of(SPEC).items()}
     block = MultiHeadCrossAttention(SPEC, **weights, device=mesh)
+    assert isinstance(block, CrossAttention)
     cache = block.allocate_cache(users=2, context=64)
     x = rows(seeded(32, 128, seed=1), mesh)
     with pytest.raises(
