@@ -74,8 +74,14 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def wheels(session: nox.Session) -> None:
-    """Every wheel in an empty environment; `nox -s wheels -- ttt-norm --python 3.10` some."""
-    session.run("python", "-m", "tools.wheels", *session.posargs)
+    """Wheels of packages that changed, and of their users, each in an empty environment; see `compat`."""
+    session.run("python", "-m", "tools.compat", "--tier", "changed", *session.posargs)
+
+
+@nox.session(default=False)
+def compat(session: nox.Session) -> None:
+    """Which versions go together; writes docs/compat. `-- --tier pairwise --ttnn all` is more, `-- ttt-norm` less."""
+    session.run("python", "-m", "tools.compat", *session.posargs)
 
 
 @nox.session(default=False)

@@ -70,13 +70,17 @@ def test_a_dict_of_arguments_is_followed_to_its_names(tmp_path: Path) -> None:
 
         class Sum(Add):
             def issue(self, x, other):
-                ttnn.add(x, x, **self.arguments(True))
-                return ttnn.add(x, x, **other)
+                more = dict(self.arguments(True))
+
+                def inner():
+                    return ttnn.add(x, x, **more)
+
+                return ttnn.add(inner(), x, **other)
     """
     lines = found(tmp_path, body, ">=0.81")
     assert lines == [
-        "block.py:14: ttnn 0.81.1: ttnn.add has no argument queue",
-        "block.py:15: ttnn.add is given a ** that cannot be followed to its names",
+        "block.py:17: ttnn 0.81.1: ttnn.add has no argument queue",
+        "block.py:19: ttnn.add is given a ** that cannot be followed to its names: make the dict in this file",
     ]
 
 

@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tools.wheels import CheckError, check_wheel, first_example
+from tools.wheels import CheckError, check_wheel
 from tools.workspace import needs, packages
 
 GOOD = {"ttt_x/__init__.py": "", "ttt_x/py.typed": "", "ttt_x-1.dist-info/METADATA": "License-Expression: Apache-2.0\n"}
@@ -35,13 +35,6 @@ def test_a_bad_wheel_is_told_from_a_good_one(tmp_path: Path, files: dict[str, st
     with pytest.raises(CheckError) as caught:
         check_wheel(wheel(tmp_path, files), "ttt_x")
     assert str(caught.value) == f"ttt_x-1-py3-none-any.whl {message}"
-
-
-def test_the_example_is_the_first_python_block() -> None:
-    readme = "```text\nno\n```\n\n```python\na = 1\n\nb = 2\n```\n\n```python\nc\n```\n"
-    assert first_example(readme) == "a = 1\n\nb = 2\n"
-    with pytest.raises(CheckError, match=r"^README\.md has no ```python block$"):
-        first_example("# ttt-x\n\n```\na = 1\n```\n")
 
 
 def test_a_package_needs_what_its_dependencies_need() -> None:

@@ -139,7 +139,10 @@ def check(
         for path in files:
             for use in uses(path):
                 if use.arguments is not None and use.arguments.unseen:
-                    yield f"{_shown(path)}:{use.line}: {use.name} is given a ** that cannot be followed to its names"
+                    yield (
+                        f"{_shown(path)}:{use.line}: {use.name} is given a ** that cannot be followed to its names: "
+                        "make the dict in this file"
+                    )
                 refused: dict[str, list[str]] = {}
                 for release in releases:
                     if use.concerns(release) and (what := problem(use, known[release])):

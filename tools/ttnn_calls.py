@@ -186,8 +186,9 @@ class _Keys:
                 ],
             ) if key == first:
                 return self.of(source, depth)
-            case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
-                return self._union({each.arg} if each.arg else self.of(each.value, depth) for each in keywords)
+            case ast.Call(func=ast.Name(id="dict"), args=copied, keywords=keywords):
+                named = [{each.arg} if each.arg else self.of(each.value, depth) for each in keywords]
+                return self._union([*named, *(self.of(each, depth) for each in copied)])
             case ast.IfExp(body=body, orelse=otherwise):
                 return self._union(self.of(each, depth) for each in (body, otherwise))
             case ast.BinOp(left=left, op=ast.BitOr(), right=right):
@@ -202,11 +203,16 @@ class _Keys:
         return None
 
     def _of_local(self, name: str, depth: int) -> set[str] | None:
+        """What is assigned to it in the innermost function around that does so."""
         functions = [scope for scope in self.scopes if isinstance(scope, ast.FunctionDef)]
-        if not functions:
-            return None
+        for function in reversed(functions):
+            if found := self._assigned(function, name, depth):
+                return self._union(found)
+        return None
+
+    def _assigned(self, function: ast.FunctionDef, name: str, depth: int) -> list[set[str] | None]:
         found: list[set[str] | None] = []
-        for node in ast.walk(functions[-1]):
+        for node in ast.walk(function):
             match node:
                 case ast.Assign(targets=[ast.Name(id=to)], value=value) if to == name:
                     found.append(self.of(value, depth + 1))
@@ -218,7 +224,7 @@ class _Keys:
                     to == name
                 ):
                     found.append({str(key)})
-        return self._union(found) if found else None
+        return found
 
     def _of_function(self, function: ast.FunctionDef | None, depth: int) -> set[str] | None:
         if function is None:

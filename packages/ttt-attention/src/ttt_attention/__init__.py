@@ -6,6 +6,8 @@ from ttt_attention.cache import (
     ContiguousKVCache as ContiguousKVCache,
     cache_placement as cache_placement,
 )
+from ttt_attention.cross import MemoryCache as MemoryCache, MultiHeadCrossAttention as MultiHeadCrossAttention
+from ttt_attention.cross_requests import cross_attention_request as cross_attention_request
 from ttt_attention.flash import FlashAttention as FlashAttention
 from ttt_attention.grouped_query import GroupedQueryAttention as GroupedQueryAttention
 from ttt_attention.heads import padded_head_dim as padded_head_dim
@@ -26,6 +28,7 @@ from ttt_attention.scalings import (
 from ttt_attention.sliding_window import SlidingWindowAttention as SlidingWindowAttention
 from ttt_attention.spec import (
     AttentionSpec as AttentionSpec,
+    CrossAttentionSpec as CrossAttentionSpec,
     GateSpec as GateSpec,
     HeadNormSpec as HeadNormSpec,
     RopeSpec as RopeSpec,
@@ -37,6 +40,7 @@ __all__ = [
     "AttentionSpec",
     "BaseAttention",
     "ContiguousKVCache",
+    "CrossAttentionSpec",
     "DynamicScaling",
     "FlashAttention",
     "GateSpec",
@@ -46,7 +50,9 @@ __all__ = [
     "Llama3Scaling",
     "LongRopeScaling",
     "Masks",
+    "MemoryCache",
     "MultiHeadAttention",
+    "MultiHeadCrossAttention",
     "PagedKVCache",
     "ProportionalScaling",
     "RopeScaling",
@@ -57,6 +63,7 @@ __all__ = [
     "YarnScaling",
     "attention_request",
     "cache_placement",
+    "cross_attention_request",
     "inverse_frequencies",
     "padded_head_dim",
     "page_table",

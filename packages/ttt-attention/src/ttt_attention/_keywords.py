@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ttt_attention.spec import AttentionSpec, RopeSpec
+from ttt_attention.spec import AttentionSpec, CrossAttentionSpec, RopeSpec
 from ttt_core import SpecError, SpecKeywords
 
 CONTEXT = 4096  # positions, unless told
@@ -28,6 +28,13 @@ MULTI_HEAD = SpecKeywords(AttentionSpec, {"num_kv_heads": lambda fields: fields[
 """The same, with as many key-value heads as query heads."""
 
 
+CROSS = SpecKeywords(
+    CrossAttentionSpec,
+    {"head_dim": _head_dim, "num_kv_heads": lambda fields: fields["num_heads"], "max_memory": CONTEXT},
+)
+"""Keys and values of its own for each query head, which make up the hidden dim; memories of up to 4096 tokens."""
+
+
 def parts_of_spec(spec: AttentionSpec) -> dict[str, bool]:
     """The weights that not every attention has, and whether this one does."""
     norm = spec.head_norm
@@ -39,4 +46,11 @@ def parts_of_spec(spec: AttentionSpec) -> dict[str, bool]:
         **dict.fromkeys(("q_norm_bias", "k_norm_bias"), biased),
         "gate": spec.output_gate is not None,
         "sinks": spec.sinks,
+    }
+
+
+def parts_of_cross_spec(spec: CrossAttentionSpec) -> dict[str, bool]:
+    """The biases, and whether the attention has them."""
+    return {
+        name: has for name, has in parts_of_spec(spec.heads).items() if name.endswith("_bias") and "norm" not in name
     }

@@ -25,6 +25,10 @@ class Listing:
         self.cache = TensorType(shape=(blocks[0], self.num_kv_heads, blocks[1], self.head_dim), dtype=cache_dtype)
         self.ops: list[OpRequest] = []
         self.stored: dict[str, Stored] = {}
+
+    def check_prompt(self) -> None:
+        """Errors: ShapeError for a prompt that the cache cannot hold."""
+        work = self.work
         if work.mode == "prefill" and work.start + work.rows > self.context:
             raise ShapeError(
                 f"a prompt of {work.start + work.tokens} tokens with a cache for {self.context}: it must fit. Give a context of "
@@ -67,15 +71,15 @@ class Listing:
         (made,) = self.add(MoveRequest(name=name, inputs=(source_name,), op=op, source=source, **how))
         return made
 
-    def project(self, role: str, x: str, k: int, n: int, dtype: DType, *, bias: bool) -> str:
-        """x by the weight of a role, with its bias."""
+    def project(self, role: str, x: str, k: int, n: int, dtype: DType, *, bias: bool, rows: int | None = None) -> str:
+        """x by the weight of a role, with its bias; of as many rows as the forward has, or `rows`."""
         inputs: tuple[str, ...] = (x, self.store(f"{role}_weight", TensorType(shape=(1, 1, k, n), dtype=dtype)))
         if bias:
             inputs = (*inputs, self.store(f"{role}_bias", TensorType(shape=(1, 1, 1, n))))
         request = MatmulRequest(
             name=f"{role}_matmul",
             inputs=inputs,
-            m=self.work.rows,
+            m=self.work.rows if rows is None else rows,
             k=k,
             n=n,
             weight_dtype=dtype,

@@ -66,6 +66,30 @@ class WeightMaker:
         sources = [self._heads_source(f"{name}_bias", "bias", ()) for name in biased]
         return self._made("qkv_bias", sources, build, (1, 1, 1, self._qkv_columns), dim=3)
 
+    def heads(self, name: str, columns: int) -> LazyWeight:
+        """Of q, k or v alone: [1, 1, columns, chips · its heads of a chip · P]."""
+        return self._made(
+            f"{name}_weight",
+            [self._heads_source(name, "weight", (columns,))],
+            lambda weight: np.concatenate(heads_by_chip(weight, self._spec, self._chips), -1)[None, None],
+            (1, 1, columns, self._heads(name) * self._width),
+            dim=3,
+        )
+
+    def heads_bias(self, name: str) -> Made:
+        """[1, 1, 1, as heads]."""
+        wanted = name in self._spec.biased
+        self._agree(wanted, [f"{name}_bias"], "qkv_bias")
+        if not wanted:
+            return NoWeight()
+        return self._made(
+            f"{name}_bias",
+            [self._heads_source(f"{name}_bias", "bias", ())],
+            lambda bias: np.concatenate(heads_by_chip(bias[:, None], self._spec, self._chips), -1)[None, None],
+            (1, 1, 1, self._heads(name) * self._width),
+            dim=3,
+        )
+
     def output(self) -> LazyWeight:
         """[1, 1, H · P, D]."""
         spec = self._spec

@@ -58,6 +58,7 @@ def attention_request(
     """
     _check(spec, work, custom)
     listing = Listing(spec, work, precision["kv_cache"])
+    listing.check_prompt()
     heads, kv_heads, head_dim, rows = listing.num_heads, listing.num_kv_heads, listing.head_dim, work.rows
     columns = (heads + 2 * kv_heads) * head_dim
     qkv = listing.project("qkv", "x", spec.hidden_dim, columns, precision["qkv_weights"], bias=bool(spec.biased))

@@ -8,7 +8,7 @@ from typing import Literal
 from ttt_attention.scalings import DynamicScaling, LongRopeScaling, ProportionalScaling, RopeScaling
 from ttt_core import SpecError, TrackedSpec
 
-__all__ = ["AttentionSpec", "GateSpec", "HeadNormSpec", "RopeSpec", "TemperatureSpec"]
+__all__ = ["AttentionSpec", "CrossAttentionSpec", "GateSpec", "HeadNormSpec", "RopeSpec", "TemperatureSpec"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,3 +252,48 @@ class AttentionSpec(TrackedSpec):
             each = {"shared": 2, "own": self.num_heads + self.num_kv_heads, "none": 0}[norm.weight]
             norms = each * self.head_dim * (1 + norm.bias)
         return weights + biases + gate + norms + self.num_heads * self.sinks
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrossAttentionSpec:
+    """Attention of `num_heads` query heads to a memory of up to `max_memory` tokens, of `memory_dim` elements each (None: as
+    many as the hidden dim); the other fields as in AttentionSpec.
+
+    Errors: as AttentionSpec's.
+    """
+
+    hidden_dim: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_memory: int
+    memory_dim: int | None = None
+    qkv_bias: bool | str = False
+    output_bias: bool = False
+    score_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory < 1:
+            raise SpecError(f"CrossAttentionSpec(memory_dim={self.memory_dim}): it must be at least 1.")
+        _ = self.heads  # is in range
+
+    @property
+    def memory(self) -> int:
+        """Elements of a token of the memory."""
+        return self.hidden_dim if self.memory_dim is None else self.memory_dim
+
+    @property
+    def heads(self) -> AttentionSpec:
+        """Its heads, as those of an attention that sees everything and turns nothing."""
+        return AttentionSpec(
+            hidden_dim=self.hidden_dim,
+            num_heads=self.num_heads,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            max_context=self.max_memory,
+            rope=None,
+            causal=False,
+            qkv_bias=self.qkv_bias,
+            output_bias=self.output_bias,
+            score_scale=self.score_scale,
+        )

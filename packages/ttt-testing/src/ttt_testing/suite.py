@@ -17,6 +17,7 @@ from ttt_testing._contract import Key, Recorded, load, save, take
 from ttt_testing._driver import Driver
 from ttt_testing._finding import ancestors_of, block_name, parts, role_of, weights_of
 from ttt_testing._judge import judge_all, judge_contract
+from ttt_testing._lines import require_line
 from ttt_testing._sameness import fingerprint
 from ttt_testing._trial import Trial
 from ttt_testing.case import TestCase as TestCase
@@ -33,13 +34,19 @@ class TestSuite:
 
     Modules are told apart by their Protocol, shapes come from their specs. Equal modules (class, spec, settings, precisions) with
     one reference run once. `device` is the mesh, found by the model's weights unless given. With `track_coverage` the suite keeps
-    which configurations it ran, under the model's `name`.
+    which configurations it ran, under the model's `name`. `version` is a release line, as for `expect_compatible_with`.
     """
 
     __test__ = False  # not pytest's
 
     def __init__(
-        self, model: Any, *, device: Any = None, track_coverage: bool = False, name: str | None = None
+        self,
+        model: Any,
+        *,
+        device: Any = None,
+        track_coverage: bool = False,
+        name: str | None = None,
+        version: str | None = None,
     ) -> None:
         self.model = model
         self.name = name or type(model).__name__
@@ -51,6 +58,8 @@ class TestSuite:
         self._contract: tuple[dict[Key, Recorded], float] | None = None
         self._trials: dict[Key, Trial] = {}
         self._paths = {id(found): path for path, found in parts(model)}
+        if version is not None:
+            self.expect_compatible_with(version)
 
     def test(self, module: Any, name: str | None = None) -> TestCase:
         """A test of a module, which the case's methods go on to describe. Errors: SpecError for what is no module of `model`."""
@@ -123,6 +132,14 @@ class TestSuite:
         if self.track_coverage:
             self.coverage = self._covered(self.report)
         return self.report
+
+    def expect_compatible_with(self, version: str) -> TestSuite:
+        """The suite's expectations are for a release line, "0.2": the blocks of the model must be of it, or nothing is run.
+
+        Errors: SpecError for blocks of another line, with what to install.
+        """
+        require_line((found for _, found in parts(self.model)), version)
+        return self
 
     def expect_contract(self, path: str | Path, *, tolerance: float = 0.05) -> TestSuite:
         """Every test of the suite takes at most what the file has recorded under its name, with this share more.

@@ -135,7 +135,8 @@ class Move(Pattern[MoveRequest]):
         if request.op == "typecast":
             return ttnn.typecast(x, getattr(ttnn, str(request.dtype)), **arguments)
         if request.op == "reshape":
-            return ttnn.reshape(x, request.results[request.name].shape)
+            *others, _ = request.results[request.name].shape
+            return ttnn.reshape(x, (*others, x.shape[-1]))  # which stays, and may end within a tile
         shape = tuple(x.shape)  # a prompt may end within its last tile
         start, stop = request.rows or (0, shape[-2])
         stop, first_column, columns = min(stop, shape[-2]), request.first_column, request.columns or shape[-1]
