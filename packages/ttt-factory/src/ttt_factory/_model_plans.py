@@ -52,7 +52,7 @@ def plan_blocks(
     names = {key: _names(requests, (decode, prompt)) for key, requests in lists.items()}
     check_names(overrides, set().union(*names.values()))
 
-    def planned(key: object, hidden: Mapping[Mode, tuple[str, str]] | None) -> BlockPlans:
+    def planned(key: object, hidden: Mapping[Mode, tuple[str, str]] | None, kept: int = 0) -> BlockPlans:
         return BlockPlans(
             lists[key],
             board,
@@ -60,15 +60,18 @@ def plan_blocks(
             overrides=concerning(overrides, names[key]),
             hidden=hidden,
             free=hidden is None,
+            kept=kept,
         )
 
     first = planned(kinds[0], None)
     hidden = first.hidden
     layers = {kinds[0]: first, **{layer: planned(layer, hidden) for layer in kinds[1:]}}
+    keeps = {name: size for plans in layers.values() for name, size in plans.keeps.items()}
+    kept = sum(keeps.values())
     return ModelPlans(
-        embedding=planned("embedding", hidden),
+        embedding=planned("embedding", hidden, kept),
         layers=layers,
-        head=planned("head", {mode: (leave, DRAM) for mode, (_, leave) in hidden.items()}),
+        head=planned("head", {mode: (leave, DRAM) for mode, (_, leave) in hidden.items()}, kept),
     )
 
 

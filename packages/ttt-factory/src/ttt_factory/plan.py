@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import cast
@@ -184,6 +184,7 @@ def plan_model(demand: PlanDemand, board: Board, *, choices: Mapping[str, Sectio
     )
     weights = {"decode": float(demand.prompt), "prefill": float(demand.users)}
     hidden: dict[str, str] = {}
+    keeps: dict[Hashable, int] = {}  # of L1, by layers: the other sections do without
     sections: list[Section] = []
     parts = _parts(requests["decode"])
     _check_names(choices, [name for name, _ in parts])
@@ -206,8 +207,10 @@ def plan_model(demand: PlanDemand, board: Board, *, choices: Mapping[str, Sectio
                 **concerning(demand.overrides, {op.name for case in cases for op in case.block.ops}),
             },
             stored=settled.stored if settled is not None else None,
+            kept=0 if name.startswith("layer") else sum(keeps.values()),
         )
         for mode, plan in zip(requests, plans, strict=True):
+            keeps.update(plan.keeps)
             if name.startswith("layer"):
                 hidden.setdefault(mode, next(iter(plan.outputs.values())))
         sections.append(Section(name=name, count=count, plans=dict(zip(requests, plans, strict=True))))

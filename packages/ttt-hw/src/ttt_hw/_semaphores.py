@@ -18,8 +18,8 @@ GAP_BYTES = 4096  # takes 64 semaphores
 
 
 def make_semaphores(plan: BlockPlan, mesh: Any) -> None:
-    """Run each collective of a plan once, on an empty tensor that is freed again. L1 then holds its semaphores below the
-    tensors that were there, next to one another.
+    """Run each collective of a plan once, on an empty tensor that is freed again, and make what its patterns keep. L1 then
+    holds both below the tensors that were there, next to one another.
 
     ttnn's raw functions are called, so that neither a value shadow nor a recorder of operations sees them.
     """
@@ -28,6 +28,7 @@ def make_semaphores(plan: BlockPlan, mesh: Any) -> None:
     board, done = plan.board, set()
     for op in plan.ops:
         pattern, request = op.pattern, op.request
+        pattern.prepare(request, board, mesh)
         if not (isinstance(pattern, Collective) and isinstance(request, CollectiveRequest)):
             continue
         type_ = request.operands[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -67,10 +67,12 @@ class BlockPlans:
         overrides: Overrides | None = None,
         hidden: Mapping[Mode, tuple[str, str]] | None = None,
         free: bool = False,
+        kept: int = 0,
     ) -> None:
         self._requests = requests
         self._board = board
         self._overrides = overrides
+        self._kept = kept
         self._plans: dict[Workload, BlockPlan] = {}
         self._bound: dict[tuple[Workload, str], BoundPlan] = {}
         self._preparations: dict[Workload, Preparation] = {}
@@ -86,7 +88,7 @@ class BlockPlans:
             cases.append(Case(block=block, weight=weight, interfaces=ways))
         self.stored: dict[str, str] = {}
         self.dtypes: dict[str, DType] = {}
-        for (work, _), plan in zip(works, plan_together(cases, board, overrides=overrides), strict=True):
+        for (work, _), plan in zip(works, plan_together(cases, board, overrides=overrides, kept=kept), strict=True):
             self._plans[work] = plan
             self.stored.update(lasting(plan))
             self.dtypes.update({stored.name: stored.type.dtype for stored in plan.block.stored})
@@ -97,6 +99,11 @@ class BlockPlans:
     def _ends(self, mode: Mode) -> tuple[tuple[str, str], ...]:
         return (self.hidden[mode],) if mode in self.hidden else ()
 
+    @property
+    def keeps(self) -> Mapping[Hashable, int]:
+        """Bytes of L1 on a core that stay taken once it has run, by what other blocks may share."""
+        return {key: size for plan in self._plans.values() for key, size in plan.keeps.items()}
+
     def plan(self, work: Workload) -> BlockPlan:
         return self._found(self._complete(work))
 
@@ -104,7 +111,9 @@ class BlockPlans:
         found = self._plans.get(work)
         if found is None:
             case = Case(block=self._requests(work), interfaces=self._ends(work.mode))
-            (found,) = plan_together([case], self._board, overrides=self._overrides, stored=self.stored)
+            (found,) = plan_together(
+                [case], self._board, overrides=self._overrides, stored=self.stored, kept=self._kept
+            )
             self._plans[work] = found
         return found
 

@@ -45,32 +45,34 @@ def plan_together(
     overrides: Overrides | None = None,
     stored: Mapping[str, str] | None = None,
     reserve: int = 0,
+    kept: int = 0,
 ) -> tuple[BlockPlan, ...]:
     """A plan for each case, with every stored tensor in one place for all of them, so that the weighted total time is least.
 
     Tried are: the places that each case would choose for itself, everything interleaved, and from the best of these each
     weight alone in the place that another chose. What was asked before, without overrides, is answered from memory.
 
+    `reserve` bytes of L1 a core stay free, `kept` are taken by what other blocks keep there.
     Errors: PlacementError of the case that has no plan at all; those of overrides.
     """
     if overrides:
-        return _plan_together(tuple(cases), board, overrides, dict(stored or {}), reserve)
-    return _remembered(tuple(cases), board, tuple(sorted((stored or {}).items())), reserve)
+        return _plan_together(tuple(cases), board, overrides, dict(stored or {}), reserve, kept)
+    return _remembered(tuple(cases), board, tuple(sorted((stored or {}).items())), reserve, kept)
 
 
 @lru_cache(maxsize=256)
 def _remembered(
-    cases: tuple[Case, ...], board: Board, stored: tuple[tuple[str, str], ...], reserve: int
+    cases: tuple[Case, ...], board: Board, stored: tuple[tuple[str, str], ...], reserve: int, kept: int
 ) -> tuple[BlockPlan, ...]:
-    return _plan_together(cases, board, {}, dict(stored), reserve)
+    return _plan_together(cases, board, {}, dict(stored), reserve, kept)
 
 
 def _plan_together(
-    cases: tuple[Case, ...], board: Board, overrides: Overrides, stored: Mapping[str, str], reserve: int
+    cases: tuple[Case, ...], board: Board, overrides: Overrides, stored: Mapping[str, str], reserve: int, kept: int
 ) -> tuple[BlockPlan, ...]:
     own = [_concerning(overrides, case.block, cases) for case in cases]
     prepared = [_prepare(case, board, each) for case, each in zip(cases, own, strict=True)]
-    joint = _Joint(prepared, board, stored, reserve)
+    joint = _Joint(prepared, board, stored, reserve, kept)
     starts = [*joint.own_places(), _interleaved(cases)]
     found = [(result, places) for places in starts if (result := joint.plan(places)) is not None]
     if not found:
@@ -114,12 +116,15 @@ def _prepare(case: Case, board: Board, overrides: Overrides) -> _Prepared:
 class _Joint:
     """Plans of all cases for given places of stored tensors; what has been planned is kept."""
 
-    def __init__(self, cases: Sequence[_Prepared], board: Board, fixed: Mapping[str, str], reserve: int) -> None:
+    def __init__(
+        self, cases: Sequence[_Prepared], board: Board, fixed: Mapping[str, str], reserve: int, kept: int
+    ) -> None:
         self.refusal: PlacementError | None = None
         self._cases = list(cases)
         self._board = board
         self._fixed = fixed
         self._reserve = reserve
+        self._kept = kept
         self._plans: dict[tuple[int, tuple[tuple[str, str], ...]], BlockPlan | None] = {}
         _stored_once(cases)
 
@@ -181,6 +186,7 @@ class _Joint:
             stored=stored,
             allowed=case.allowed,
             reserve=self._reserve,
+            kept=self._kept,
         )
 
 

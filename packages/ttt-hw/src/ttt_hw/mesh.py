@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast, get_args
 
 from ttt_core import DeviceError
+from ttt_hw._kept import drop
 from ttt_hw._process import PROCESS, Backend
 from ttt_hw.catalogue import Board, board, board_of
 from ttt_hw.errors import sentence
@@ -156,6 +157,7 @@ def _close() -> None:
 
     try:
         if mesh is not None:
+            drop(mesh)
             ttnn.close_mesh_device(mesh)
     finally:
         if fabric:

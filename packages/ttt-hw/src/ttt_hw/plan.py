@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,11 @@ class BlockPlan:
     def l1_bytes(self) -> int:
         """The most that a core holds at a time."""
         return max((op.l1_bytes for op in self.ops), default=0)
+
+    @property
+    def keeps(self) -> Mapping[Hashable, int]:
+        """Bytes of L1 on a core that its operations leave there for good, by what may be shared with other plans."""
+        return {key: size for op in self.ops for key, size in op.pattern.keeps(op.request, self.board).items()}
 
     def times(self, part: str = "") -> tuple[OpTime, ...]:
         """Of each operation, or of those of one part by their names in it."""

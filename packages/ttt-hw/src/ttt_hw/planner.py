@@ -13,18 +13,20 @@ where it was.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ttt_core import PlacementError
 from ttt_hw._l1_space import Space, hand_over, hold, lowest, release
 from ttt_hw.errors import OutOfMemory
 from ttt_hw.layouts import DRAM, L1, interleaved, placed
-from ttt_hw.options import Option, best_move, legal_options, why_no_option
+from ttt_hw.options import Option, best_move, candidates_of, legal_options, why_no_option
 from ttt_hw.patterns.base import Pattern
 from ttt_hw.plan import BlockPlan, PlannedMove, PlannedOp
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, CollectiveRequest, OpRequest, TensorType
+from ttt_shard_dsl import TILE
 
 __all__ = ["plan_block"]
 
@@ -111,21 +113,22 @@ def plan_block(
     stored: Mapping[str, str] | None = None,
     allowed: Mapping[str, tuple[Pattern[Any], ...]] | None = None,
     reserve: int = 0,
+    kept: int = 0,
     keep_inputs: bool = True,
 ) -> BlockPlan:
     """The fastest legal plan of a block on each chip of `board`, by the time estimates.
 
     `inputs` and `outputs` say where the caller has its tensors and wants the results (interleaved: in L1 in decode, in DRAM
     in prefill), `stored` where weights lie that are placed already; what is not named the planner places. `allowed` are the
-    configs to choose from, for operations that are not free. `reserve` bytes of L1 a core stay free. With `keep_inputs` the
-    caller's tensors live on beyond the block. Errors: PlacementError with the operation for which no pattern is legal or
+    configs to choose from, for operations that are not free. `reserve` bytes of L1 a core stay free, `kept` are taken by
+    what other blocks keep there. With `keep_inputs` the caller's tensors live on beyond the block. Errors: PlacementError with the operation for which no pattern is legal or
     fits, and why.
     """
     home = L1 if block.mode == "decode" else DRAM
     entry = {name: (inputs or {}).get(name, _home(type_, home)) for name, type_ in block.inputs}
     ends = {name: (outputs or {}).get(name, home) for name in block.outputs}
     for patience in PATIENCE:
-        search = _Search(block, board, allowed or {}, reserve, keep_inputs, patience)
+        search = _Search(block, board, allowed or {}, reserve, kept, keep_inputs, patience)
         try:
             final, exits = search.run(entry, ends, stored or {})
             break
@@ -155,6 +158,7 @@ class _Search:
         board: Board,
         allowed: Mapping[str, tuple[Pattern[Any], ...]],
         reserve: int,
+        kept: int,
         keep_inputs: bool,
         patience: int,
     ) -> None:
@@ -164,6 +168,7 @@ class _Search:
         self.room = board.l1_bytes_per_core - reserve
         if any(isinstance(op, CollectiveRequest) for op in block.ops):
             self.room -= SCATTERED
+        self.kept = kept
         self.patience = patience
         self.types = block.types
         self.beam = max(BEAM, EFFORT // max(1, len(block.ops)))
@@ -201,13 +206,28 @@ class _Search:
         collectives = sum(isinstance(op, CollectiveRequest) for op in self.block.ops)
         if space is not None:  # made before the first operation: ttt_hw._semaphores
             space = hold(space, ("<semaphores>", ""), SEMAPHORES * collectives, self.room)
-        alive = sum(l1 for l1, _ in sizes)
+        remains = self.kept + self.remaining()
+        if space is not None:
+            space = hold(space, ("<kept>", ""), remains, self.room)
+        alive = sum(l1 for l1, _ in sizes) + remains
         if space is None:
             raise self._full(
                 f"the block's inputs and what stays in L1 take {alive:,} bytes a core; {self.room:,} are there.", alive
             )
         dram = sum(dram for _, dram in sizes[: len(entry)])
         return _State(0.0, where, stored, alive, dram, space)
+
+    def remaining(self) -> int:
+        """Bytes of L1 on a core that sums over chips keep for good. The first decode step makes it, and it is there in every
+        forward after that, so the plans of prompts leave room for it too."""
+        found: dict[Hashable, int] = {}
+        for op in self.block.ops:
+            if isinstance(op, CollectiveRequest):
+                token = replace(op, shape=(1, 1, TILE, op.shape[-1]))
+                patterns = self.allowed.get(op.name)
+                for pattern in candidates_of(token, self.board) if patterns is None else patterns:
+                    found.update(pattern.keeps(token, self.board))
+        return sum(found.values())
 
     def step(self, states: Sequence[_State], index: int, op: OpRequest) -> list[_State]:
         """Every state with the operation added in every legal way; the best of them."""

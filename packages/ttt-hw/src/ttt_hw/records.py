@@ -57,6 +57,8 @@ class Rates:
     """Share of a link's rate that payload has."""
     reduce_efficiency: float
     """The same where chips sum what they receive before they send on."""
+    multicast_gb_per_s: float
+    """Over one link, of what a worker sends in packets of 4 KB to all chips of a line."""
     collective_us: float
     """To set up the links' workers of a collective."""
     token_us: float

@@ -11,8 +11,8 @@ import ttnn
 Parts = list[torch.Tensor]  # the values of the chips that exchange, in the order of the mesh axis
 
 
-def all_reduce(parts: Parts, **_: Any) -> Parts:
-    """Σ parts, on every chip. Stands for ttnn.all_reduce."""
+def all_reduce(parts: Parts, *_: Any, **__: Any) -> Parts:
+    """Σ parts, on every chip. Stands for ttnn.all_reduce, and for all_reduce_async whatever its buffer."""
     total = torch.stack(parts).sum(0)
     return [total] * len(parts)
 
@@ -30,6 +30,7 @@ def reduce_scatter(parts: Parts, dim: int, **_: Any) -> Parts:
 
 COLLECTIVES: dict[Any, Callable[..., Parts]] = {
     ttnn.all_reduce: all_reduce,
+    ttnn.experimental.all_reduce_async: all_reduce,
     ttnn.all_gather: all_gather,
     ttnn.reduce_scatter: reduce_scatter,
 }

@@ -19,6 +19,7 @@ from ttt_hw.patterns.eltwise import EltwiseGate as EltwiseGate
 from ttt_hw.patterns.embedding import Embedding as Embedding
 from ttt_hw.patterns.expert_matmul import ExpertMatmul as ExpertMatmul
 from ttt_hw.patterns.flash_attention import FlashAttention as FlashAttention
+from ttt_hw.patterns.fused_all_reduce import FusedAllReduce as FusedAllReduce
 from ttt_hw.patterns.gather_matmul import GatherMatmul as GatherMatmul
 from ttt_hw.patterns.heads import HeadConcat as HeadConcat, HeadSplit as HeadSplit
 from ttt_hw.patterns.lm_head_matmul import LMHeadMatmul as LMHeadMatmul
@@ -51,6 +52,7 @@ __all__ = [
     "Embedding",
     "ExpertMatmul",
     "FlashAttention",
+    "FusedAllReduce",
     "GatherMatmul",
     "HeadConcat",
     "HeadSplit",
@@ -74,6 +76,7 @@ PATTERNS: dict[str, type[Pattern[Any]]] = {
     for pattern in (
         AllGather,
         AllReduce,
+        FusedAllReduce,
         BatchedMatmul,
         BcastMatmul,
         CacheFill,

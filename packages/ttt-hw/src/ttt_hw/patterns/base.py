@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -61,6 +61,14 @@ class Pattern(ABC, Generic[RequestT]):
     def scratch(self, request: RequestT, board: Board) -> int:
         """Bytes of L1 on a core of tensors that live between its programs, beside its result."""
         return 0
+
+    def keeps(self, request: RequestT, board: Board) -> Mapping[Hashable, int]:
+        """Bytes of L1 on a core of what it makes once and leaves on the mesh for good, by what may be shared."""
+        return {}
+
+    def prepare(self, request: RequestT, board: Board, mesh: Any) -> None:
+        """Make what it keeps, where it is not made yet; `issue` does so too."""
+        return None
 
     @abstractmethod
     def cores(self, request: RequestT, board: Board) -> int:

@@ -52,15 +52,7 @@ class Collective(Pattern[CollectiveRequest]):
         return (interleaved(request.operands[0], self.memory),)
 
     def problems(self, request: CollectiveRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
-        if request.kind != self.kind:
-            yield f"it is an {self.kind}, and the request an {request.kind}"
-        along = board.mesh[request.axis]
-        if request.chips != along or along < 2:
-            yield f"{request.chips} chips must be all of the mesh's axis {request.axis}, which has {along}, and at least 2"
-        if not 1 <= self.num_links <= board.links:
-            yield f"num_links={self.num_links} must be at least 1 and at most the {board.links} links of {board.name}"
-        if self.topology == "ring" and board.topology != "ring":
-            yield f"topology=ring needs an axis whose ends are cabled, but a {board.mesh[0]}×{board.mesh[1]} mesh is none"
+        yield from axis_problems(self.kind, request, board, self.num_links, self.topology)
         yield from self._shape_problems(request)
 
     @abstractmethod
@@ -173,7 +165,7 @@ class AllReduce(Collective):
 
     def circular_buffers(self, request: CollectiveRequest, board: Board, reads: Sequence[str]) -> int:
         if not _composite(request):
-            return 3 * _packet(request.dtype)  # of the broadcast; joining and summing take less
+            return 3 * packet_bytes(request.dtype)  # of the broadcast; joining and summing take less
         return max(REDUCE_TILES[self.topology] * tile_bytes(request.dtype), gather_buffers(request.dtype, board))
 
     def scratch(self, request: CollectiveRequest, board: Board) -> int:
@@ -202,6 +194,21 @@ class AllReduce(Collective):
         return ttnn.all_reduce(x, **self.to_ttnn(request, board))
 
 
+def axis_problems(
+    kind: str, request: CollectiveRequest, board: Board, num_links: int, topology: Literal["linear", "ring"]
+) -> Iterator[str]:
+    """Whether a collective of that kind can run along the axis, with so many links."""
+    if request.kind != kind:
+        yield f"it is an {kind}, and the request an {request.kind}"
+    along = board.mesh[request.axis]
+    if request.chips != along or along < 2:
+        yield f"{request.chips} chips must be all of the mesh's axis {request.axis}, which has {along}, and at least 2"
+    if not 1 <= num_links <= board.links:
+        yield f"num_links={num_links} must be at least 1 and at most the {board.links} links of {board.name}"
+    if topology == "ring" and board.topology != "ring":
+        yield f"topology=ring needs an axis whose ends are cabled, but a {board.mesh[0]}×{board.mesh[1]} mesh is none"
+
+
 def _broken_tiles(request: CollectiveRequest) -> Iterator[str]:
     if request.shape[3] % TILE:  # ttnn goes through row-major, in programs of other sizes
         yield f"the last dim, {request.shape[3]}, must be whole tiles of {TILE}"
@@ -209,10 +216,10 @@ def _broken_tiles(request: CollectiveRequest) -> Iterator[str]:
 
 def gather_buffers(dtype: str, board: Board) -> int:
     """Of an all_gather's worker."""
-    return GATHER_PACKETS[board.chip.arch] * _packet(dtype)
+    return GATHER_PACKETS[board.chip.arch] * packet_bytes(dtype)
 
 
-def _packet(dtype: str) -> int:
+def packet_bytes(dtype: str) -> int:
     """Whole tiles."""
     return max(1, PACKET_BYTES // tile_bytes(dtype)) * tile_bytes(dtype)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from ttt_core import ShapeError
+from ttt_hw._kept import kept
 from ttt_hw.estimate import Work
 from ttt_hw.layouts import DRAM, height_sharded, placed
 from ttt_hw.patterns._bcast_search import Split, block_sizes, sizes_of, two_d
@@ -173,16 +174,11 @@ class GatherMatmul(Pattern[GatherMatmulRequest]):
         return result
 
 
-_made: dict[int, list[Any]] = {}
-
-
 def _semaphores(mesh: Any, board: Board) -> list[Any]:
     """Two for each mesh that is open, on all cores: one a direction."""
     import ttnn
 
-    if mesh.id() not in _made:
-        x, y = board.grid
-        everywhere = placed(height_sharded(board.grid), TensorType(shape=(1, 1, x * y * TILE, TILE)), board)
-        cores = everywhere.to_memory_config().shard_spec.grid
-        _made[mesh.id()] = [ttnn.create_global_semaphore(mesh, cores, 0) for _ in range(2)]
-    return _made[mesh.id()]
+    x, y = board.grid
+    everywhere = placed(height_sharded(board.grid), TensorType(shape=(1, 1, x * y * TILE, TILE)), board)
+    cores = everywhere.to_memory_config().shard_spec.grid
+    return kept(mesh, "all_gather_matmul", lambda: [ttnn.create_global_semaphore(mesh, cores, 0) for _ in range(2)])
