@@ -43,6 +43,11 @@ def test_all_reduce(axis: int | None, shards: list[torch.Tensor]) -> None:
         torch.testing.assert_close(value, expected)
 
 
+def test_the_buffer_of_a_fused_sum_has_no_part_in_it(shards: list[torch.Tensor]) -> None:
+    found = run(ttnn.experimental.all_reduce_async, shards, None, cluster_axis=1, mesh_device=None)
+    torch.testing.assert_close(torch.stack(found), torch.stack(run(ttnn.all_reduce, shards, cluster_axis=1)))
+
+
 @pytest.mark.parametrize("axis", [0, 1, None])
 @pytest.mark.parametrize("dim", [2, 3, -1])
 def test_all_gather(axis: int | None, dim: int, shards: list[torch.Tensor]) -> None:

@@ -9,6 +9,7 @@ prefill_attention: `tokens`, `num_heads`, `num_kv_heads`, `head_dim`, `kv_dtype`
 decode_attention: `users`, `context`, `num_heads`, `num_kv_heads`, `head_dim`, `kv_dtype`.
 all_gather, reduce_scatter, all_reduce: `chips`, `topology` linear or ring, `bytes` of the whole tensor in bfloat16, of each
 chip's for all_reduce.
+fused_all_reduce: `chips`, `topology`, `links`, `columns` of 32 rows on each chip, `dtype`, and `cores` [x, y] of the sum.
 work: `work`, the fields of ttt_hw.estimate.Work, of an operation of a plan as `ttt measure` records it; `mesh` and `name`
 besides.
 """
@@ -33,6 +34,7 @@ from ttt_hw.patterns.bcast_matmul import BcastMatmul
 from ttt_hw.patterns.collective import AllGather, AllReduce, ReduceScatter
 from ttt_hw.patterns.decode_attention import DecodeAttention
 from ttt_hw.patterns.flash_attention import FlashAttention
+from ttt_hw.patterns.fused_all_reduce import FusedAllReduce
 from ttt_hw.records import Board
 from ttt_hw.requests import CollectiveRequest, DecodeAttentionRequest, MatmulRequest, PrefillAttentionRequest
 from ttt_shard_dsl import TILE
@@ -56,6 +58,7 @@ CLASSES = {
     "all_gather": "collective",
     "reduce_scatter": "collective",
     "all_reduce": "collective",
+    "fused_all_reduce": "collective",
     "work": "planned",
 }
 """The class in which errors of an operation are reported."""
@@ -163,6 +166,8 @@ def work_of_row(row: Mapping[str, Any], record: Board) -> Work:
         return _prefill_attention(row, record)
     if op == "decode_attention":
         return _decode_attention(row, record)
+    if op == "fused_all_reduce":
+        return _fused_all_reduce(row, record)
     return _collective(row, record)
 
 
@@ -227,3 +232,16 @@ def _collective(row: Mapping[str, Any], record: Board) -> Work:
     )
     config = pattern(num_links=record.links, topology=row["topology"], memory="dram")  # type: ignore[call-arg]
     return config.work(request, record, [layouts[0] for layouts in config.accepts(request, record)])
+
+
+def _fused_all_reduce(row: Mapping[str, Any], record: Board) -> Work:
+    request = CollectiveRequest(
+        name="collective",
+        inputs=("x",),
+        kind="all_reduce",
+        shape=(1, 1, TILE, row["columns"]),
+        chips=row["chips"],
+        dtype=row["dtype"],
+    )
+    x, y = row["cores"]
+    return FusedAllReduce(num_links=row["links"], grid=(x, y), topology=row["topology"]).work(request, record, ())

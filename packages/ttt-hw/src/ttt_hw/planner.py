@@ -121,8 +121,8 @@ def plan_block(
     `inputs` and `outputs` say where the caller has its tensors and wants the results (interleaved: in L1 in decode, in DRAM
     in prefill), `stored` where weights lie that are placed already; what is not named the planner places. `allowed` are the
     configs to choose from, for operations that are not free. `reserve` bytes of L1 a core stay free, `kept` are taken by
-    what other blocks keep there. With `keep_inputs` the caller's tensors live on beyond the block. Errors: PlacementError with the operation for which no pattern is legal or
-    fits, and why.
+    what other blocks keep there. With `keep_inputs` the caller's tensors live on beyond the block.
+    Errors: PlacementError with the operation for which no pattern is legal or fits, and why.
     """
     home = L1 if block.mode == "decode" else DRAM
     entry = {name: (inputs or {}).get(name, _home(type_, home)) for name, type_ in block.inputs}

@@ -81,7 +81,9 @@ class FusedAllReduce(Pattern[CollectiveRequest]):
         yield from axis_problems("all_reduce", request, board, self.num_links, self.topology)
         if request.chips % 2:
             yield f"{request.chips} chips are an odd number, and the kernel sums pairs"
-        if tile_rows(request.shape) != 1:  # pages of a shard are sent in their order, whatever its width; not checked by ttnn
+        if (
+            tile_rows(request.shape) != 1
+        ):  # pages of a shard are sent in their order, whatever its width; not checked by ttnn
             yield f"x has {tile_rows(request.shape)} rows of tiles; it must have one, 32 rows"
         if request.dtype not in ("bfloat16", "bfloat8_b"):
             yield f"{request.dtype} values are not summed; bfloat16 and bfloat8_b are"
