@@ -208,7 +208,9 @@ def semaphores(name: str) -> list[int]:
 
     with open_mesh(name, backend="mock") as mesh:
         record = board_of(mesh)
-        plans = BlockPlans(_summed, record, typical=[(Workload(mode="decode", users=32, context=128), 1.0)])
+        work = Workload(mode="decode", users=32, context=128)
+        split = {"sum_chips": {"pattern": "AllReduce"}}  # fused ones keep more than semaphores
+        plans = BlockPlans(_summed, record, typical=[(work, 1.0)], overrides=split)
 
         def free() -> int:
             return int(ttnn.get_memory_view(mesh, ttnn.BufferType.L1).largest_contiguous_bytes_free_per_bank)
@@ -216,7 +218,7 @@ def semaphores(name: str) -> list[int]:
         found = [free()]
         for _ in range(2):
             x = ttnn.empty([1, 1, 32, WIDE], ttnn.bfloat16, ttnn.TILE_LAYOUT, mesh, ttnn.L1_MEMORY_CONFIG)
-            ops = plans(Workload(mode="decode", users=32, context=128))
+            ops = plans(work)
             y = ops["residual"](x, ops["sum_chips"](ops["double"](x, x)))
             found.append(free())
             del x, y, ops

@@ -17,13 +17,13 @@ the host: {token} µs between two tokens, {call} µs for each operation of a pre
 each is from: `ttt_hw.catalogue`. The rows with their sources: `ttt_factory/published_models.json`, `ttt_hw/published_ops.json`.
 
 Rows of tt_transformers are planned with the matmuls that it runs: in decode weights streamed by cores beside DRAM banks, one a
-bank, in prefill multicast in both directions of the grid; and with sums over chips that are split, not fused. Without that, `ttt plan` chooses faster ones for some shapes. A row's
-decode reads 256 positions of the cache where the prompt has 128 tokens: what was written on average while 200 tokens followed.
-Bound: what most of the predicted time goes to.
+bank, in prefill multicast in both directions of the grid; and with sums over chips that are split, not fused. Without that,
+`ttt plan` chooses faster ones for some shapes. A row's decode reads 256 positions of the cache where the prompt has 128 tokens:
+what was written on average while 200 tokens followed. Bound: what most of the predicted time goes to.
 
 Not in the model: collectives in rings or of bfp8 values, which tt_transformers runs on t3k, so that long prompts are
-predicted too slow there; weights that are prefetched while something else runs; sampling on the device,
-and an own time of the host for each of several replicas; clocks that fall under load; other releases of the same software.
+predicted too slow there; weights that are prefetched while something else runs; sampling on the device, and an own time of the
+host for each of several replicas; clocks that fall under load; other releases of the same software.
 """
 
 
@@ -121,6 +121,8 @@ def _what(row: Mapping[str, Any]) -> str:
         return f"attention of {row['tokens']} tokens, chunks {chunks}, {row['fidelity']}, {row['device']}"
     if row["op"] == "decode_attention":
         return f"attention of {row['users']} users over {row['context']}, {row['kv_dtype']}, {row['device']}"
+    if row["op"] == "fused_all_reduce":
+        return f"{row['op']} of 32 × {row['columns']} {row['dtype']}, {row['chips']} chips, {row['topology']}, {row['device']}"
     return f"{row['op']} of {row['bytes'] // 1024} KB, {row['chips']} chips, {row['topology']}, {row['device']}"
 
 
