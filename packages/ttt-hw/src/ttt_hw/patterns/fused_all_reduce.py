@@ -168,7 +168,8 @@ class FusedAllReduce(Pattern[CollectiveRequest]):
         dtype, x, y = getattr(ttnn, request.dtype), *board.grid
         everywhere = placed(height_sharded(board.grid), TensorType(shape=(1, 1, x * y * TILE, TILE)), board)
         cores = everywhere.to_memory_config().shard_spec.grid
-        empty = ttnn.empty.function  # raw, so that no value shadow and no recorder sees it
+        operation: Any = ttnn.empty
+        empty = operation.function  # raw, so that no value shadow and no recorder sees it
         return _Turns(
             [
                 (
