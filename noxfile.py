@@ -118,7 +118,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Speeds: the layout algebra beside torch's pycute, conversion of weights; `-- algebra` or `-- weights --layers 2` one."""
+    """Speeds: algebra beside pycute, conversion of weights, forwards beside calls by hand; `-- algebra`, `weights` or `host`."""
     which, *arguments = session.posargs or ("",)
     if which in ("", "algebra"):
         session.run("python", "packages/ttt-shard-dsl/benchmarks/algebra.py", *arguments)
@@ -126,6 +126,8 @@ def bench(session: nox.Session) -> None:
         session.run("python", "packages/ttt-weights/benchmarks/conversion.py", *arguments)
         killed = "packages/ttt-weights/tests/test_weights_cache.py::test_killed_while_it_converts"
         session.run("pytest", "-q", "-s", "-n0", "--import-mode=importlib", f"{killed}[50]", env={"TTT_KILLS": "50"})
+    if which in ("", "host"):
+        session.run("python", "packages/ttt-factory/benchmarks/host_cost.py", *arguments, success_codes=[0, 1])
 
 
 @nox.session(default=False)

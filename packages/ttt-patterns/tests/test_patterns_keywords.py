@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from ttt_attention import AttentionSpec, GroupedQueryAttention, MultiHeadAttention, RopeSpec
-from ttt_core import SpecError, WeightError
+from ttt_core import LazyModule, ShapeError, SpecError, WeightError
 from ttt_embedding import LMHead, TokenEmbedding
 from ttt_ffn import MLP, ActivationType, FFNSpec, GeGLU, MoE, MoESpec, SwiGLU
 from ttt_hw import upload
@@ -195,3 +197,29 @@ def test_what_a_layer_cannot_be_made_of_is_said(mesh: Any) -> None:
     with pytest.raises(WeightError) as untaken:
         layer.load({"ffn_norm.weight": 1, **{f"attention.{role}": np.zeros((64, 64), np.float32) for role in "qkvo"}})
     assert str(untaken.value) == "ffn_norm is a Plain, which has no load; give it its weights yourself."
+
+
+def test_a_layer_of_modules_that_are_yet_to_be_made(mesh: Any) -> None:
+    layer = DecoderLayer(
+        attention=LazyModule(MultiHeadAttention, {"hidden_dim": 64, "num_heads": 2, "max_context": 64}),  # type: ignore[arg-type]
+        ffn=LazyModule(SwiGLU, {"hidden_dim": 64, "intermediate_dim": 96}),  # type: ignore[arg-type]
+        norm=LazyModule(RMSNorm, {"dim": 64}),  # type: ignore[arg-type]
+        device=mesh,
+    )
+    for block in (layer.attention, layer.ffn, layer.attention_norm):
+        config = json.loads(json.dumps(block.get_config()))
+        assert config["block"] == type(block).__name__
+        assert config["stored"].keys() <= config["dtypes"].keys()
+        small, large = (block.estimate_memory((1, 1, rows, 64)) for rows in (32, 1024))
+        assert small.weight_bytes == large.weight_bytes > 0
+        assert large.activation_bytes > small.activation_bytes
+        assert small.l1_bytes_per_core > 0
+        assert small.dram_bytes == small.weight_bytes + small.activation_bytes
+        with pytest.raises(ShapeError, match=r"^estimate_memory of \[2, 1, 32, 64\]: give \[1, 1, rows, dim\]"):
+            block.estimate_memory((2, 1, 32, 64))
+        config_of_t3k = type(block).get_default_hw_config("T3K", mode="performance")
+        assert config_of_t3k.device == "t3k"
+        assert bool(config_of_t3k.precision) == (block is not layer.attention_norm)
+    assert layer.ffn.estimate_memory((1, 1, 32, 64)).weight_bytes == sum(
+        math.ceil(k * n / 1024 / 12) * 12 * 1088 for k, n in ((64, 96), (64, 96), (96, 64))
+    )

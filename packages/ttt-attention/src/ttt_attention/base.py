@@ -19,14 +19,12 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
-    ModuleHardwareConfig,
     Operations,
     Overrides,
+    PlannedBlock,
     Plans,
-    TimedByPlans,
     board_of,
     chosen_precision,
-    default_config,
     given_or_own,
     prompt_workload,
     step_workload,
@@ -40,7 +38,7 @@ __all__ = ["BaseAttention"]
 AttentionT = TypeVar("AttentionT", bound="BaseAttention")
 
 
-class BaseAttention(TimedByPlans, Loadable):
+class BaseAttention(PlannedBlock, Loadable):
     """softmax(q·kᵀ · scale + mask)·v per head, as its spec says, heads joined by the output weight.
 
     Everything that a spec says is done by ttnn's fused attention, or step by step where that does not know it. A subclass that
@@ -60,6 +58,7 @@ class BaseAttention(TimedByPlans, Loadable):
     Source: arXiv 1706.03762 eq 1, arXiv 2305.13245; the …Attention modules of transformers.
     """
 
+    profiles: ClassVar = PROFILES
     keywords: ClassVar = GROUPED
 
     def __init__(
@@ -130,11 +129,6 @@ class BaseAttention(TimedByPlans, Loadable):
         self.q_norm_rows, self.k_norm_rows = (make.norm_by_head(name, rows=True) for name in "qk")
         self.gate = make.gate()
         self.sinks, self.sink_rows = make.sinks(rows=False), make.sinks(rows=True)
-
-    @classmethod
-    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
-        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
-        return default_config(PROFILES, device_type, mode)
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         WeightError as WeightError,
     )
     from ttt_core.keywords import SpecKeywords as SpecKeywords
+    from ttt_core.lazy_module import LazyModule as LazyModule
     from ttt_core.on_demand import on_demand as on_demand
     from ttt_core.protocols import (
         Attention as Attention,
@@ -57,6 +58,7 @@ else:
                 "WeightError",
             ],
             "keywords": ["SpecKeywords"],
+            "lazy_module": ["LazyModule"],
             "protocols": [
                 "Attention",
                 "Cached",
@@ -96,6 +98,7 @@ __all__ = [
     "Head",
     "KVCache",
     "Layer",
+    "LazyModule",
     "LogitRows",
     "Mode",
     "Norm",

@@ -17,17 +17,17 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
-    ModuleHardwareConfig,
     Operations,
     Overrides,
+    PlannedBlock,
     Plans,
-    TimedByPlans,
     Workload,
     board_of,
     chosen_precision,
-    default_config,
+    decoding,
     given_or_own,
     on_mesh,
+    prefilling,
     typical,
 )
 from ttt_weights import Float32, LazyWeight, Loadable, NoWeight, Source, as_source, flags_apart, or_left_out
@@ -35,7 +35,7 @@ from ttt_weights import Float32, LazyWeight, Loadable, NoWeight, Source, as_sour
 __all__ = ["LMHead"]
 
 
-class LMHead(TimedByPlans, Loadable):
+class LMHead(PlannedBlock, Loadable):
     """logits = multiplier · (t(x) · weightᵀ + bias), with a soft-cap c then c · tanh(logits / c); t is `transform`, if any.
 
     The vocabulary is split over the columns of a mesh and joined again. The multiplier is in weight and bias.
@@ -48,6 +48,7 @@ class LMHead(TimedByPlans, Loadable):
     if no config fits the device, or for overrides that are not legal.
     """
 
+    profiles: ClassVar = PROFILES
     keywords: ClassVar = SpecKeywords(HeadSpec)
 
     def __init__(
@@ -123,11 +124,6 @@ class LMHead(TimedByPlans, Loadable):
         self._names = [f"lm_head{suffix}" for suffix in suffixes]
         self._project = self._whole if len(pieces) == 1 else self._in_pieces
 
-    @classmethod
-    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
-        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
-        return default_config(PROFILES, device_type, mode)
-
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         """Its own; those of a transform are the transform's."""
@@ -136,11 +132,11 @@ class LMHead(TimedByPlans, Loadable):
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
         x = self.transform.prefill_forward(x)
-        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+        return self._forward(x, prefilling(rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
         x = self.transform.decode_forward(x)
-        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
+        return self._forward(x, decoding(x.shape[-2]))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

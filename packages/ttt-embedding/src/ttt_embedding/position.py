@@ -9,13 +9,24 @@ import numpy as np
 from ttt_core import SpecKeywords, Tensor, WeightError
 from ttt_embedding.requests import embedding_request
 from ttt_embedding.spec import EmbeddingSpec, PositionSpec
-from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
+from ttt_hw import (
+    Array,
+    Overrides,
+    PlannedBlock,
+    Plans,
+    Workload,
+    board_of,
+    decoding,
+    given_or_own,
+    prefilling,
+    typical,
+)
 from ttt_weights import LazyWeight, Loadable, Source, as_source, or_left_out
 
 __all__ = ["PositionEmbedding", "sinusoidal_table"]
 
 
-class PositionEmbedding(TimedByPlans, Loadable):
+class PositionEmbedding(PlannedBlock, Loadable):
     """y[i] = table[offset + ids[i]], where ids are positions, learned or sinusoidal as the spec says.
 
     Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [offset + num_positions, hidden_dim], the spec's own
@@ -71,10 +82,10 @@ class PositionEmbedding(TimedByPlans, Loadable):
 
     def prefill_forward(self, ids: Tensor, /) -> Tensor:
         rows = ids.shape[-1]
-        return self._forward(ids, Workload(mode="prefill", tokens=rows, context=rows))
+        return self._forward(ids, prefilling(rows))
 
     def decode_forward(self, ids: Tensor, /) -> Tensor:
-        return self._forward(ids, Workload(mode="decode", users=ids.shape[-1], context=0))
+        return self._forward(ids, decoding(ids.shape[-1]))
 
     def _forward(self, ids: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

@@ -13,13 +13,15 @@ from ttt_hw import (
     DType,
     HardwareMode,
     Overrides,
+    PlannedBlock,
     Plans,
-    TimedByPlans,
     Workload,
     board_of,
     chosen_precision,
+    decoding,
     given_or_own,
     on_mesh,
+    prefilling,
     typical,
 )
 from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, or_left_out
@@ -27,7 +29,7 @@ from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, or_le
 __all__ = ["TokenEmbedding"]
 
 
-class TokenEmbedding(TimedByPlans, Loadable):
+class TokenEmbedding(PlannedBlock, Loadable):
     """y[i] = norm(scale · table[ids[i]] · projectionᵀ), without projection or norm where there is none.
 
     Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [vocab_size, hidden_dim], or with the spec's
@@ -105,11 +107,11 @@ class TokenEmbedding(TimedByPlans, Loadable):
 
     def prefill_forward(self, ids: Tensor, /) -> Tensor:
         rows = ids.shape[-1]
-        y = self._forward(ids, Workload(mode="prefill", tokens=rows, context=rows))
+        y = self._forward(ids, prefilling(rows))
         return self.norm.prefill_forward(y)
 
     def decode_forward(self, ids: Tensor, /) -> Tensor:
-        return self.norm.decode_forward(self._forward(ids, Workload(mode="decode", users=ids.shape[-1], context=0)))
+        return self.norm.decode_forward(self._forward(ids, decoding(ids.shape[-1])))
 
     def _forward(self, ids: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

@@ -14,13 +14,15 @@ from ttt_hw import (
     HardwareMode,
     ModuleHardwareConfig,
     Overrides,
+    PlannedBlock,
     Plans,
-    TimedByPlans,
     Workload,
     board_of,
     chosen_precision,
+    decoding,
     default_config,
     given_or_own,
+    prefilling,
     typical,
 )
 from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, flags_apart, or_left_out
@@ -28,7 +30,7 @@ from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, flags
 __all__ = ["HeadTransform"]
 
 
-class HeadTransform(TimedByPlans, Loadable):
+class HeadTransform(PlannedBlock, Loadable):
     """y = norm(activation(x · weightᵀ + bias)); without `norm` as it is.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; weight [hidden_dim, hidden_dim], stored transposed, the same on every chip;
@@ -105,11 +107,11 @@ class HeadTransform(TimedByPlans, Loadable):
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
-        y = self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+        y = self._forward(x, prefilling(rows))
         return self.norm.prefill_forward(y)
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self.norm.decode_forward(self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0)))
+        return self.norm.decode_forward(self._forward(x, decoding(x.shape[-2])))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

@@ -16,16 +16,16 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
-    ModuleHardwareConfig,
     Operations,
     Overrides,
+    PlannedBlock,
     Plans,
-    TimedByPlans,
     Workload,
     board_of,
     chosen_precision,
-    default_config,
+    decoding,
     given_or_own,
+    prefilling,
     typical,
 )
 from ttt_weights import LazyWeight, LeftOut, Loadable, NoWeight, Source, flags_apart, or_left_out
@@ -33,7 +33,7 @@ from ttt_weights import LazyWeight, LeftOut, Loadable, NoWeight, Source, flags_a
 __all__ = ["MoE"]
 
 
-class MoE(TimedByPlans, Loadable):
+class MoE(PlannedBlock, Loadable):
     """y = Σ over a row's `active` best experts e of weight_e · e(x) + shared(x); each of them is as GatedMLP or MLP.
 
     Logits are x · routerᵀ + router_bias; which experts are best, and their weights, MoESpec says. shared(x) is there where the
@@ -50,6 +50,7 @@ class MoE(TimedByPlans, Loadable):
     Source: arXiv 2401.04088 section 2.1; MixtralSparseMoeBlock, Qwen2MoeSparseMoeBlock, DeepseekV3MoE, GptOssMLP of transformers.
     """
 
+    profiles: ClassVar = PROFILES
     keywords: ClassVar = SpecKeywords[FFNSpec | MoESpec](MoESpec, inline="ffn")
 
     def __init__(
@@ -166,11 +167,6 @@ class MoE(TimedByPlans, Loadable):
             )
         return given
 
-    @classmethod
-    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
-        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
-        return default_config(PROFILES, device_type, mode)
-
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         every = (
@@ -181,10 +177,10 @@ class MoE(TimedByPlans, Loadable):
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
-        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+        return self._forward(x, prefilling(rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
+        return self._forward(x, decoding(x.shape[-2]))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

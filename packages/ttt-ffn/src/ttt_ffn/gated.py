@@ -12,15 +12,15 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
-    ModuleHardwareConfig,
     Overrides,
+    PlannedBlock,
     Plans,
-    TimedByPlans,
     Workload,
     board_of,
     chosen_precision,
-    default_config,
+    decoding,
     given_or_own,
+    prefilling,
     typical,
 )
 from ttt_weights import LazyWeight, Loadable, Source
@@ -28,7 +28,7 @@ from ttt_weights import LazyWeight, Loadable, Source
 __all__ = ["GatedMLP", "GeGLU", "SwiGLU"]
 
 
-class GatedMLP(TimedByPlans, Loadable):
+class GatedMLP(PlannedBlock, Loadable):
     """y = (activation(x · gateᵀ + gate_bias) ⊙ (x · upᵀ + up_bias)) · downᵀ + down_bias.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; gate, up [intermediate_dim, hidden_dim], down [hidden_dim,
@@ -41,6 +41,7 @@ class GatedMLP(TimedByPlans, Loadable):
     Source: arXiv 2002.05202 eq 5; LlamaMLP, Gemma2MLP of transformers.
     """
 
+    profiles: ClassVar = PROFILES
     keywords: ClassVar = SpecKeywords[FFNSpec | MoESpec](FFNSpec)
 
     def __init__(
@@ -88,11 +89,6 @@ class GatedMLP(TimedByPlans, Loadable):
             )
         return spec
 
-    @classmethod
-    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
-        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
-        return default_config(PROFILES, device_type, mode)
-
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         biases = (self.gate_bias, self.up_bias, self.down_bias)
@@ -100,10 +96,10 @@ class GatedMLP(TimedByPlans, Loadable):
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
-        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+        return self._forward(x, prefilling(rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
+        return self._forward(x, decoding(x.shape[-2]))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

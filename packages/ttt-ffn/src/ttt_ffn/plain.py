@@ -12,15 +12,15 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
-    ModuleHardwareConfig,
     Overrides,
+    PlannedBlock,
     Plans,
-    TimedByPlans,
     Workload,
     board_of,
     chosen_precision,
-    default_config,
+    decoding,
     given_or_own,
+    prefilling,
     typical,
 )
 from ttt_weights import LazyWeight, Loadable, Source
@@ -28,7 +28,7 @@ from ttt_weights import LazyWeight, Loadable, Source
 __all__ = ["MLP"]
 
 
-class MLP(TimedByPlans, Loadable):
+class MLP(PlannedBlock, Loadable):
     """y = activation(x · upᵀ + up_bias) · downᵀ + down_bias.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; up [intermediate_dim, hidden_dim], down [hidden_dim, intermediate_dim], stored
@@ -41,6 +41,7 @@ class MLP(TimedByPlans, Loadable):
     Source: arXiv 1706.03762 eq 2; GPTJMLP, GPTNeoXMLP of transformers.
     """
 
+    profiles: ClassVar = PROFILES
     keywords: ClassVar = SpecKeywords[FFNSpec | MoESpec](FFNSpec, {"gated": False, "activation": ActivationType.GELU})
 
     def __init__(
@@ -78,11 +79,6 @@ class MLP(TimedByPlans, Loadable):
         self.up, self.down = stored.wide("up", given["up"]), stored.down(given["down"])
         self.up_bias, self.down_bias = stored.wide_bias("up", given["up_bias"]), stored.down_bias(given["down_bias"])
 
-    @classmethod
-    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
-        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
-        return default_config(PROFILES, device_type, mode)
-
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         return (
@@ -93,10 +89,10 @@ class MLP(TimedByPlans, Loadable):
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
-        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+        return self._forward(x, prefilling(rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
+        return self._forward(x, decoding(x.shape[-2]))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

@@ -85,6 +85,11 @@ from ttt_hw.patterns import (
     Unary as Unary,
 )
 from ttt_hw.plan import BlockPlan as BlockPlan, OpTime as OpTime, PlannedMove as PlannedMove, PlannedOp as PlannedOp
+from ttt_hw.planned_block import (
+    MemoryEstimate as MemoryEstimate,
+    PlannedBlock as PlannedBlock,
+    SizedPlans as SizedPlans,
+)
 from ttt_hw.planner import plan_block as plan_block
 from ttt_hw.planning import Planner as Planner
 from ttt_hw.recorder import (
@@ -121,6 +126,8 @@ from ttt_hw.requests import (
     TensorType as TensorType,
     UnaryRequest as UnaryRequest,
     Workload as Workload,
+    decoding as decoding,
+    prefilling as prefilling,
 )
 from ttt_hw.timed import Timed as Timed, TimedByPlans as TimedByPlans, TimedPlans as TimedPlans
 from ttt_hw.transfer import (
@@ -202,6 +209,7 @@ __all__ = [
     "LMHeadMatmul",
     "LMHeadRequest",
     "MatmulRequest",
+    "MemoryEstimate",
     "MinimalMatmul",
     "ModuleHardwareConfig",
     "Move",
@@ -214,6 +222,7 @@ __all__ = [
     "OutOfMemory",
     "Overrides",
     "Pattern",
+    "PlannedBlock",
     "PlannedMove",
     "PlannedOp",
     "Planner",
@@ -229,6 +238,7 @@ __all__ = [
     "Router",
     "RouterRequest",
     "ShardedNorm",
+    "SizedPlans",
     "Softmax",
     "SoftmaxRequest",
     "Stored",
@@ -249,6 +259,7 @@ __all__ = [
     "candidates_of",
     "chosen_precision",
     "current_backend",
+    "decoding",
     "default_config",
     "download",
     "dtype_of",
@@ -269,6 +280,7 @@ __all__ = [
     "placed",
     "plan_block",
     "plan_together",
+    "prefilling",
     "prompt_workload",
     "record_operations",
     "remember_source",

@@ -22,6 +22,7 @@ __all__ = ["BlockPlans", "Plans", "given_or_own", "typical"]
 
 T = TypeVar("T")
 USERS, PROMPT = 32, 1024  # of a typical run
+MANY = 1024  # workloads to be had at once
 
 
 class Plans(Protocol):
@@ -75,6 +76,8 @@ class BlockPlans:
         self._kept = kept
         self._plans: dict[Workload, BlockPlan] = {}
         self._bound: dict[tuple[Workload, str], BoundPlan] = {}
+        # By the very objects that forwards ask with, which are the same each time, as long as _last is as it is.
+        self._ready: dict[tuple[int, str], tuple[Workload, BoundPlan]] = {}
         self._preparations: dict[Workload, Preparation] = {}
         self.hidden: dict[Mode, tuple[str, str]] = dict(hidden or {})
         self._chips = board.mesh[1]
@@ -121,6 +124,13 @@ class BlockPlans:
         """How long each operation takes, or those of one part; context 0 is that of a typical run."""
         return self._found(replace(work, chips=self._chips, context=work.context or self._context)).times(part)
 
+    def sizes(self, work: Workload, /, part: str = "") -> tuple[int, int]:
+        """The most bytes of a chip's DRAM that activations take while its operations run, or those of one part, and of L1 on a
+        core; context 0 is that of a typical run."""
+        plan = self._found(replace(work, chips=self._chips, context=work.context or self._context))
+        ops = [op for op in plan.ops if op.request.name.startswith(f"{part}." if part else "")]
+        return max((op.dram_bytes for op in ops), default=0), max((op.l1_bytes for op in ops), default=0)
+
     def bound(self, work: Workload, part: str = "") -> BoundPlan:
         """Its operations, or those of one part of it, ready to be called."""
         key = self._complete(work), part
@@ -132,13 +142,22 @@ class BlockPlans:
         return found
 
     def __call__(self, work: Workload, /, part: str = "") -> Operations:
-        return self.bound(work, part).start()
+        found = self._ready.get((id(work), part))
+        if found is None:
+            found = work, self.bound(work, part)
+            if len(self._ready) > MANY:
+                self._ready.clear()
+            self._ready[id(work), part] = found
+        return found[1].start()
 
     def _complete(self, work: Workload) -> Workload:
         """A norm sees rows, and no cache: the part that sees one says the context, before it or in the forward before."""
         work = replace(work, chips=self._chips)
         if work.context:
-            self._last[_rows(work)] = work
+            rows = _rows(work)
+            if self._last.get(rows) != work:
+                self._last[rows] = work
+                self._ready.clear()  # what rows alone stand for has changed
             return work
         return self._last.get(_rows(work)) or replace(work, context=self._context)
 
@@ -161,6 +180,9 @@ class _Part:
 
     def __call__(self, work: Workload, /) -> Operations:
         return self._whole(work, self._name)
+
+    def sizes(self, work: Workload, /) -> tuple[int, int]:
+        return self._whole.sizes(work, self._name)
 
     def times(self, work: Workload, /) -> tuple[OpTime, ...]:
         return self._whole.times(work, self._name)

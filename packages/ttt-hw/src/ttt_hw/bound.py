@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 from ttt_core import PlacementError
+from ttt_hw._straight import Issued, Mover, straight
 from ttt_hw.patterns._reshard import Reshard
 from ttt_hw.plan import BlockPlan, PlannedOp
 from ttt_hw.requests import OpRequest
@@ -22,6 +24,7 @@ Moved: TypeAlias = "dict[str, Any]"
 """Of one forward: the tensors that have been moved, by name, where they lie now."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BoundInput:
     """An input of an operation: what brings it to where the operation reads it, and whether anything reads it afterwards.
 
@@ -29,48 +32,36 @@ class BoundInput:
     was. `last`: nothing reads it any more; `last_here`: nothing reads the moved copy any more.
     """
 
-    __slots__ = ("_bring", "_last", "_last_here", "_moves", "_replaces", "name")
-
-    def __init__(
-        self,
-        name: str,
-        bring: Callable[[Any], Any] | None,
-        *,
-        moves: bool,
-        replaces: bool,
-        last: bool,
-        last_here: bool,
-    ) -> None:
-        self.name = name
-        self._bring = bring
-        self._moves = moves
-        self._replaces = replaces
-        self._last = last
-        self._last_here = last_here
+    name: str
+    bring: Callable[[Any], Any] | None
+    moves: bool
+    replaces: bool
+    last: bool
+    last_here: bool
 
     def read(self, tensor: Any, moved: Moved) -> Any:
-        if self._bring is None:
+        if self.bring is None:
             return tensor
         held = moved.get(self.name)
-        if held is not None and not self._moves:
+        if held is not None and not self.moves:
             return held
         source = tensor if held is None else held
-        target = moved[self.name] = self._bring(source)
-        if self._replaces:
+        target = moved[self.name] = self.bring(source)
+        if self.replaces:
             free(source)
         return target
 
     def release(self, tensor: Any, moved: Moved) -> None:
-        if self._last_here and (held := moved.pop(self.name, None)) is not None:
+        if self.last_here and (held := moved.pop(self.name, None)) is not None:
             free(held)
-        if self._last:
+        if self.last:
             free(tensor)
 
 
 class BoundOp:
     """One planned operation. `options` are the keyword arguments of the ttnn operation that the pattern chose."""
 
-    __slots__ = ("_exit", "_inputs", "_issue", "name", "options", "pattern", "request")
+    __slots__ = ("exit", "inputs", "issue", "name", "options", "pattern", "request")
 
     def __init__(
         self, op: PlannedOp, plan: BlockPlan, inputs: tuple[BoundInput, ...], exit_: Callable[[Any], Any] | None
@@ -82,65 +73,70 @@ class BoundOp:
         self.options: Mapping[str, Any] = options
         ready = copy(op.pattern)  # ttnn's objects are made once, not for each forward
         object.__setattr__(ready, "to_ttnn", lambda request, board: options)
-        self._issue = partial(ready.issue, op.request, plan.board)
-        self._inputs = inputs
-        self._exit = exit_
+        self.issue = partial(ready.issue, op.request, plan.board)
+        self.inputs = inputs
+        self.exit = exit_
 
     def __call__(self, moved: Moved, *given: Any) -> Any:
         """The result; `given` are the inputs and what else the pattern takes. None stands for an input that there is not."""
-        inputs = self._inputs
+        return self.run(self.issue, moved, *given)
+
+    def run(self, issue: Callable[[list[Any]], Any], moved: Moved, *given: Any) -> Any:
+        inputs = self.inputs
         tensors = [each.read(tensor, moved) for each, tensor in zip(inputs, given, strict=False)]
         tensors += [other for other in given[len(inputs) :] if other is not None]
-        result = self._issue(tensors)
+        result = issue(tensors)
         del tensors
         for each, tensor in zip(inputs, given, strict=False):
             each.release(tensor, moved)
-        if self._exit is None:
+        if self.exit is None:
             return result
-        left = self._exit(result)
+        left = self.exit(result)
         free(result)
         return left
 
 
-class Operations:
-    """The operations of one forward, by name: each is called with what the forward has moved so far, and its inputs."""
+class Operations(dict[str, Callable[..., Any]]):
+    """The operations of one forward, by name: each is called with its inputs in their order.
 
-    __slots__ = ("_moved", "_ops")
+    What it moves lies there for the forward's later operations, and what nothing reads any more is freed, as planned.
+    """
 
-    def __init__(self, ops: Mapping[str, Callable[..., Any]]) -> None:
-        self._ops = ops
-        self._moved: Moved = {}
-
-    def __getitem__(self, name: str) -> Callable[..., Any]:
-        """Call it with its inputs in their order. What it moves lies there for the forward's later operations, and what
-        nothing reads any more is freed, as planned."""
-        return partial(self._ops[name], self._moved)
+    __slots__ = ()
 
     def optional(self, name: str) -> Callable[..., Any]:
         """The operation of that name; where the list has none, its first input as it is."""
-        op = self._ops.get(name)
-        return _first if op is None else partial(op, self._moved)
+        return self.get(name, _first)
 
 
 class BoundPlan:
-    """A plan's operations by name, or those of one part of it; `start` begins a forward."""
+    """A plan's operations by name, or those of one part of it; `start` begins a forward.
 
-    __slots__ = ("_calls", "ops")
+    The first call of an operation asks its pattern; what that calls is written down as a function, which serves from then on
+    [_straight]: a forward costs the host little more than its ttnn calls.
+    """
+
+    __slots__ = ("_calls", "_moved", "ops")
 
     def __init__(self, plan: BlockPlan, part: str = "", *, prepare: Callable[[Any], None] | None = None) -> None:
         """`prepare` is called once, with the first tensor of the first forward, before anything runs."""
         prefix = f"{part}." if part else ""
         bound = _bind(plan)
         self.ops = {name.removeprefix(prefix): op for name, op in bound.items() if name.startswith(prefix)}
-        self._calls: dict[str, Callable[..., Any]] = dict(self.ops)
-        if prepare is not None:
-            first, op = next(iter(self.ops.items()))
-            self._calls[first] = partial(self._first, first, op, prepare)
+        self._moved: Moved = {}
+        self._calls = Operations({name: partial(self._first, name, None) for name in self.ops})
+        if prepare is not None and self.ops:
+            first = next(iter(self.ops))
+            self._calls[first] = partial(self._first, first, prepare)
 
-    def _first(self, name: str, op: BoundOp, prepare: Callable[[Any], None], moved: Moved, *given: Any) -> Any:
-        self._calls[name] = op
-        prepare(given[0])
-        return op(moved, *given)
+    def _first(self, name: str, prepare: Callable[[Any], None] | None, *given: Any) -> Any:
+        op = self.ops[name]
+        if prepare is not None:
+            prepare(given[0])
+        issued = Issued(op.issue)
+        result = op.run(issued, self._moved, *given)
+        self._calls[name] = straight(op, issued, self._moved, given) or partial(op, self._moved)
+        return result
 
     def __getitem__(self, name: str) -> BoundOp:
         """Errors: PlacementError with the names that there are."""
@@ -149,7 +145,8 @@ class BoundPlan:
         return self.ops[name]
 
     def start(self) -> Operations:
-        return Operations(self._calls)
+        self._moved.clear()  # a forward that failed may have left something
+        return self._calls
 
 
 def _bind(plan: BlockPlan) -> dict[str, BoundOp]:
@@ -169,7 +166,7 @@ def _bind(plan: BlockPlan) -> dict[str, BoundOp]:
         )
 
     def mover(name: str, reshard: Reshard) -> Callable[[Any], Any]:
-        return partial(reshard.issue, types[name], plan.board)
+        return Mover(partial(reshard.to_ttnn, types[name], plan.board))
 
     at: dict[tuple[str, str], Reshard] = {}  # the move that a part made of a tensor
     bound = {}
@@ -184,8 +181,8 @@ def _bind(plan: BlockPlan) -> dict[str, BoundOp]:
             reshard = at.get((name, part))
             inputs.append(
                 BoundInput(
-                    name,
-                    None if reshard is None else mover(name, reshard),
+                    name=name,
+                    bring=None if reshard is None else mover(name, reshard),
                     moves=move is not None,
                     replaces=move is not None and move.replaces,
                     last=name not in kept and last[name] == here,

@@ -7,6 +7,7 @@ picks for each request one of the patterns that serve its class.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Literal
 
 from ttt_core import Mode, ShapeError
@@ -44,6 +45,8 @@ __all__ = [
     "TensorType",
     "UnaryRequest",
     "Workload",
+    "decoding",
+    "prefilling",
 ]
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "tanh", "exp", "sigmoid", "softplus"]
@@ -75,6 +78,18 @@ class Workload:
     def __str__(self) -> str:
         what = f"{self.users} users" if self.mode == "decode" else f"{self.tokens} tokens"
         return f"{self.mode} of {what}{f' after {self.start}' if self.start else ''}"
+
+
+@lru_cache(maxsize=1 << 12)
+def decoding(users: int, context: int = 0) -> Workload:
+    """Users who decode together; the same object for the same numbers, which forwards ask for each time."""
+    return Workload(mode="decode", users=users, context=context)
+
+
+@lru_cache(maxsize=1 << 12)
+def prefilling(tokens: int) -> Workload:
+    """A prompt that is read from its start; the same object for the same number."""
+    return Workload(mode="prefill", tokens=tokens, context=tokens)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ttt_core import SpecError, SpecKeywords, Tensor, WeightError
-from ttt_hw import Array, Overrides, Plans, TimedByPlans, Workload, board_of, given_or_own, typical
+from ttt_hw import (
+    Array,
+    Overrides,
+    PlannedBlock,
+    Plans,
+    Workload,
+    board_of,
+    decoding,
+    given_or_own,
+    prefilling,
+    typical,
+)
 from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
 from ttt_weights import LazyWeight, Loadable, Source, as_source, flags_apart, or_left_out
@@ -13,7 +24,7 @@ from ttt_weights import LazyWeight, Loadable, Source, as_source, flags_apart, or
 __all__ = ["LayerNorm"]
 
 
-class LayerNorm(TimedByPlans, Loadable):
+class LayerNorm(PlannedBlock, Loadable):
     """y = (x − mean(x)) / sqrt(var(x) + eps) · (offset + weight) + bias, over the last dim.
 
     Shapes: x [1, 1, rows, dim] → the same; weight and bias [dim], each None where the spec has none.
@@ -66,10 +77,10 @@ class LayerNorm(TimedByPlans, Loadable):
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
         rows = x.shape[-2]
-        return self._forward(x, Workload(mode="prefill", tokens=rows, context=rows))
+        return self._forward(x, prefilling(rows))
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, Workload(mode="decode", users=x.shape[-2], context=0))
+        return self._forward(x, decoding(x.shape[-2]))
 
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)

@@ -43,7 +43,7 @@ def _operations(sums: tuple[str, ...], multiplier: float, memory_config: Any) ->
         factor = ttnn.UnaryWithParam(ttnn.UnaryOpType.MUL_UNARY_SFPU, multiplier)
         arguments["input_tensor_b_activations"] = [factor]
 
-    def add(moved: dict[str, Any], a: Any, b: Any) -> Any:
+    def add(a: Any, b: Any) -> Any:
         return ttnn.add(a, b, **arguments)
 
     ops: dict[str, Callable[..., Any]] = dict.fromkeys(sums, add)

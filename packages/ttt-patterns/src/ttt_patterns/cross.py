@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ttt_core import Attention, CrossAttention, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
-from ttt_hw import Workload
+from ttt_hw import decoding, prefilling
 from ttt_patterns._compose import from_template, load_parts, made
 from ttt_patterns._parts import weights_of
 from ttt_patterns._plain import PlainSums
@@ -94,7 +94,7 @@ class CrossAttentionLayer:
         page_table: Tensor | None = None,
     ) -> Tensor:
         tokens = x.shape[-2]
-        ops = self._plans(Workload(mode="prefill", tokens=tokens, context=tokens))
+        ops = self._plans(prefilling(tokens))
         (first, second, third), (last_1, last_2, last_3) = self._before, self._after
         read = first.prefill_forward(x)
         attended = self.attention.prefill_forward(read, cache=cache, positions=positions, page_table=page_table)
@@ -114,7 +114,7 @@ class CrossAttentionLayer:
         positions: Tensor,
         page_table: Tensor | None = None,
     ) -> Tensor:
-        ops = self._plans(Workload(mode="decode", users=x.shape[-2], context=cache.keys.shape[-2]))
+        ops = self._plans(decoding(x.shape[-2], cache.keys.shape[-2]))
         (first, second, third), (last_1, last_2, last_3) = self._before, self._after
         read = first.decode_forward(x)
         attended = self.attention.decode_forward(read, cache=cache, positions=positions, page_table=page_table)

@@ -69,7 +69,10 @@ def _allocate(device: Any, dtype: DType, layout: TensorLayout, placement: Placem
     shape = list(placement.chip_shape)
     kind = ttnn.TILE_LAYOUT if layout == "tile" else ttnn.ROW_MAJOR_LAYOUT
     if count == 1 and dtype == "bfloat16":
-        return [ttnn.zeros(shape, dtype=ttnn.bfloat16, layout=kind)]
+        zeros: Any = ttnn.zeros
+        return [
+            zeros.function(shape, dtype=ttnn.bfloat16, layout=kind)
+        ]  # memory of the host's, no operation to be seen
     made = ttnn.allocate_tensor_on_host(ttnn.Shape(shape), getattr(ttnn, dtype), kind, device)
     return cast("Sequence[Any]", ttnn.get_device_tensors(made))
 

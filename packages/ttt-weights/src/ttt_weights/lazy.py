@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import cached_property
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -163,32 +164,39 @@ class LazyWeight:
         self._build = build
         self._layout: TensorLayout = layout
         self._device = device
-        self._tensor: Any = None
 
-    @property
+    @cached_property
     def tensor(self) -> Any:
         """The device tensor, converted and copied on first use; without values, allocated only.
 
         Errors: WeightError without values that are needed, on a device that computes or where a shadow stands in for one.
         """
-        if self._tensor is None:
-            self._tensor = self._allocated() if self._empty else self._uploaded()
-            weakref.finalize(self, forget_source, remember_source(self._tensor, _weakly(self)))
-        return self._tensor
+        made = self._allocated() if self._empty else self._uploaded()
+        weakref.finalize(self, forget_source, remember_source(made, _weakly(self)))
+        return made
 
     @property
     def sources(self) -> tuple[Source, ...]:
         return self._sources
 
+    @property
+    def num_bytes(self) -> int:
+        """What it takes of each chip, with the padding of its layout."""
+        place, board = self.placement, board_of(self._device)
+        if place.memory == "dram":
+            return place.bytes_per_bank * board.dram_banks
+        cores = board.grid[0] * board.grid[1] if place.shard_shape is None else place.num_shards
+        return place.bytes_per_core * cores
+
     def forget(self) -> None:
         """Have it converted again when it is next used: its sources have changed."""
-        self._tensor = None
+        self.__dict__.pop("tensor", None)
 
     def replaced(self, sources: Sequence[Source]) -> LazyWeight:
         """The same of other sources, not yet on the device."""
         other = copy(self)
         other._sources = tuple(sources)
-        other._tensor = None
+        other.forget()
         return other
 
     @property
@@ -253,7 +261,7 @@ class LazyWeight:
         return parts_of(self.host(), self.placement, self.mesh)
 
     def __repr__(self) -> str:
-        state = "not yet read" if self._tensor is None else "on device"
+        state = "on device" if "tensor" in self.__dict__ else "not yet read"
         return f"LazyWeight({self.name}, {list(self.shape)}, {self.dtype}, {state})"
 
 
