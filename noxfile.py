@@ -78,6 +78,12 @@ def wheels(session: nox.Session) -> None:
     session.run("python", "-m", "tools.compat", "--tier", "changed", *session.posargs)
 
 
+@nox.session
+def outside(session: nox.Session) -> None:
+    """A package from outside checks an attention of its own where wheels alone are installed."""
+    session.run("python", "-m", "tools.outside", *session.posargs)
+
+
 @nox.session(default=False)
 def compat(session: nox.Session) -> None:
     """Which versions go together; writes docs/compat. `-- --tier pairwise --ttnn all` is more, `-- ttt-norm` less."""
@@ -112,7 +118,7 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def coverage(session: nox.Session) -> None:
-    """The configurations of models/ whose blocks are tested, and those that are not; `-- --html FILE` writes a page."""
+    """The configurations of models/ whose blocks are tested; `-- --html FILE` writes a page, `-- --record` their contracts."""
     session.run("python", "-m", "tools.coverage", *session.posargs)
 
 

@@ -2,6 +2,7 @@
 
 Each distinct block of a configuration runs in both modes on a mock of each board: the tiny model's with values, the others'
 with shapes alone. A process has one board; what all have tested is merged in one file.
+What each block takes, by the plan's estimate and by the mock's accounting, is held to the contract in its model's folder.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ BLOCKS = {
 }
 """The blocks that compute each kind of spec in models/: one of them must be tested."""
 
+GROWTH = 0.1
+"""How much more than its contract a block may take of time, DRAM or L1."""
+AGAIN = "If a block is to take more than its contract says, `nox -s coverage -- --record` writes the contracts anew: review them."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
@@ -38,6 +43,8 @@ class Used:
     build: Callable[[Any], Any]
     boards: tuple[str, ...]
     values: bool
+    contract: Path
+    """What its blocks took of each board when that was recorded, in the model's folder."""
 
 
 class _NoWeights(dict[str, Any]):
@@ -76,6 +83,7 @@ def _checkpoints(folder: Path) -> Iterator[Used]:
         build=lambda mesh: ModelFactory.from_pretrained(checkpoint, device=mesh),
         boards=("n150",),
         values=True,
+        contract=folder / "contracts" / f"{folder.name}.toml",
     )
 
 
@@ -92,6 +100,7 @@ def _written_out(folder: Path) -> Iterator[Used]:
             build=lambda mesh, config=config: build(replace(config, num_layers=1), _NoWeights(), device=mesh),  # type: ignore[misc]
             boards=("n150", "t3k"),
             values=False,
+            contract=folder / "contracts" / f"{constant.lower()}.toml",
         )
 
 
@@ -119,8 +128,9 @@ def wanted(tested: Any) -> list[Any]:
     ]
 
 
-def exercise(board: str, file: Path) -> None:
-    """Test the blocks of all configurations on one board and add what was tested to `file`."""
+def exercise(board: str, file: Path, *, record: bool = False) -> None:
+    """Test the blocks of all configurations on one board, hold them to their contracts, or record these, and add what was tested
+    to `file`. Errors: SuiteFailed where an expectation fails, or a block takes more than its contract says."""
     from ttt_hw import open_mesh
     from ttt_testing import TestSuite
 
@@ -130,6 +140,8 @@ def exercise(board: str, file: Path) -> None:
                 continue
             model = each.build(mesh)
             with TestSuite(model, track_coverage=True, name=each.name) as suite:
+                if not record:
+                    suite.expect_contract(each.contract, tolerance=GROWTH)
                 modules = [model.embedding, model.final_norm, model.head]
                 modules += [
                     part
@@ -141,16 +153,22 @@ def exercise(board: str, file: Path) -> None:
                     if each.values:
                         case.tolerance(1e-3)
             suite.coverage.save(file)
+            if record:
+                suite.record_contract(each.contract)
 
 
-def measure(file: Path) -> Any:
-    """Test on every board, each in a process of its own, and report. Errors: CalledProcessError where an expectation fails."""
+def measure(file: Path, *, record: bool = False) -> Any:
+    """Test on every board, each in a process of its own, and report. Errors: SystemExit where an expectation fails."""
     from ttt_testing import Coverage
     from ttt_testing.coverage_report import coverage_report
 
     for board in sorted({board for each in used() for board in each.boards}):
         command = [sys.executable, "-m", "tools.coverage", "--board", board, "--file", str(file)]
-        subprocess.run(command, cwd=ROOT, check=True)
+        done = subprocess.run(
+            [*command, *(["--record"] if record else [])], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        if done.returncode:
+            raise SystemExit(f"tools.coverage on {board}:\n{done.stderr[-6000:]}\n{AGAIN}")
     tested = Coverage.load(file)
     return coverage_report(tested, wanted(tested))
 
@@ -159,15 +177,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--board", help="test on this board alone, and report nothing")
     parser.add_argument("--file", type=Path, help="where what was tested is kept; default: nowhere")
+    parser.add_argument("--record", action="store_true", help="write the contracts of models/ anew")
     parser.add_argument("--html", type=Path, help="write the report as one page too")
     options = parser.parse_args()
     sys.path[:0] = [str(path) for path in ROOT.glob("models/*/src")]
     with tempfile.TemporaryDirectory() as folder:
         file = options.file or Path(folder) / "coverage.json"
         if options.board:
-            exercise(options.board, file)
+            exercise(options.board, file, record=options.record)
             return 0
-        report = measure(file)
+        report = measure(file, record=options.record)
     print(report)
     if options.html:
         options.html.write_text(report.to_html())

@@ -91,7 +91,7 @@ def role_of(module: Any) -> Role:
 
 
 def sizes_of(module: Any) -> Sizes:
-    """From the module's spec, or from those of its parts where it has none; what none says is None."""
+    """From the module's spec, or its own attributes without one, else from its parts; what none says is None."""
     role = role_of(module)
     if role == "model":
         return Sizes(width=None, vocabulary=int(module.vocab_size), max_context=int(module.max_context))
@@ -113,8 +113,8 @@ def weights_of(module: Any) -> tuple[Any, ...]:
 
 
 def _of_spec(module: Any, *names: str) -> int | None:
-    spec = getattr(module, "spec", None)
-    return next((int(value) for name in names if (value := getattr(spec, name, None)) is not None), None)
+    spec = getattr(module, "spec", module)
+    return next((int(value) for name in names if isinstance(value := getattr(spec, name, None), int)), None)
 
 
 def _of_parts(module: Any, *names: str) -> int | None:

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal
 
 from ttt_core import SpecError, TttError
-from ttt_hw import board_of, current_backend
+from ttt_hw import board_of, current_backend, translate
 from ttt_testing._conformance_checks import (
     CHECKS,
     PROTOCOLS,
@@ -156,5 +156,7 @@ def _check_one(name: str, implementation: Implementation, mesh: Any) -> Iterable
             yield result(each.ability, each.name, "not implemented", str(reason))
         except (NotKept, TttError) as error:
             yield result(each.ability, each.name, "failed", str(error))
+        except RuntimeError as error:
+            yield result(each.ability, each.name, "failed", str(translate(error, where=type(module).__name__)))
         else:
             yield result(each.ability, each.name, "passed")
