@@ -16,6 +16,10 @@ Pair = tuple[tuple[str, Scalar], tuple[str, Scalar]]
 _ALSO = ("device", "mode")  # parameters too: a value may be tested on one device and used on another
 
 
+_OFF = frozenset({"False", "None", "0", "0.0", "1.0"})
+"""Values of a parameter that switches something on or multiplies: with these it does not."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parameter:
     """One field of a block's spec, or its device or mode: values tested, and those wanted that are not."""
@@ -23,6 +27,11 @@ class Parameter:
     name: str
     tested: tuple[Scalar, ...]
     missing: tuple[Scalar, ...]
+
+    @property
+    def varies(self) -> bool:
+        """Whether it is worth a place in the terminal: not what no test and no model switches on."""
+        return bool(self.missing) or len(self.tested) > 1 or str(self.tested[0]) not in _OFF
 
     def __str__(self) -> str:
         said = f"{self.name} [{', '.join(map(str, self.tested))}]"
@@ -41,7 +50,7 @@ class BlockCoverage:
     def __str__(self) -> str:
         if not self.models:
             return f"{self.block} not tested (missing: {', '.join(map(_named, self.parameters))})"
-        interesting = [parameter for parameter in self.parameters if parameter.tested != (None,) or parameter.missing]
+        interesting = [parameter for parameter in self.parameters if parameter.varies]
         lines = [f"{self.block} tested with {', '.join(map(str, interesting))}"]
         lines += [f"    never together: {a[0]}={a[1]} and {b[0]}={b[1]}" for a, b in self.pairs]
         return "\n".join([*lines, f"    by the tests of {', '.join(self.models)}"])
@@ -148,7 +157,10 @@ def _table(block: BlockCoverage) -> str:
         f"<tr><th>{escape(parameter.name)}</th><td>{escape(', '.join(map(str, parameter.tested)))}</td>"
         f"<td class=missing>{escape(', '.join(map(str, parameter.missing)))}</td></tr>"
         for parameter in block.parameters
+        if parameter.varies
     )
+    rest = ", ".join(f"{each.name} {each.tested[0]}" for each in block.parameters if not each.varies)
+    off = f"<p class=off>Everywhere: {escape(rest)}.</p>" if rest else ""
     pairs = "".join(f"<li>{escape(f'{a[0]}={a[1]}, {b[0]}={b[1]}')}</li>" for a, b in block.pairs)
     never = f"<p>Never together:</p><ul class=missing>{pairs}</ul>" if pairs else ""
     by = (
@@ -157,7 +169,7 @@ def _table(block: BlockCoverage) -> str:
         else "<p class=missing>Not tested.</p>"
     )
     head = "<tr><th>parameter</th><th>tested</th><th>missing</th></tr>"
-    return f"<h2>{escape(block.block)}</h2><table>{head}{rows}</table>{never}{by}"
+    return f"<h2>{escape(block.block)}</h2><table>{head}{rows}</table>{off}{never}{by}"
 
 
 _PAGE = """<!doctype html>
@@ -165,7 +177,7 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 15px/1.5 sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em }}
 table {{ border-collapse: collapse }} th, td {{ text-align: left; padding: .2em 1em .2em 0; border-bottom: 1px solid #ddd }}
-.missing {{ color: #b00020 }}
+.missing {{ color: #b00020 }} .off {{ color: #666; font-size: 13px }}
 </style>
 <h1>Coverage of configurations</h1><p>{summary}</p>{blocks}<ul class=missing>{uncovered}</ul></html>
 """
