@@ -36,7 +36,7 @@ def test_every_module_is_found_by_what_it_can_do(model: Any) -> None:
     }
     layers = {f"layers.{n}{path}": role for n in (0, 1) for path, role in of_layer.items()}
     rest = {"": "model", "embedding": "embedding", "final_norm": "rows", "head": "head"}
-    assert found == layers | rest
+    assert found.items() >= (layers | rest).items()  # besides what stands where a part is left out
     assert sizes_of(model.layers[0]).width == 96  # which has no spec of its own
     assert sizes_of(model.head).vocabulary == 256
     assert block_name(model.head) == "embedding.LMHead"
