@@ -138,9 +138,9 @@ def markdown(results: Sequence[Result], impossible: Sequence[str], unsupported: 
 def picture(results: Sequence[Result]) -> str:
     """The matrix as SVG: a row for each version of a package, a column for each environment, a square for each cell."""
     rows, columns = grid(results)
-    left, top, size, gap = 230, 150, 30, 4
+    left, top, size, gap = 230, 190, 30, 4
     step = size + gap
-    width, height = left + step * len(columns) + 140, top + step * len(rows) + 10
+    width, height = left + step * len(columns) + 170, top + step * len(rows) + 10
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{TITLE}" font-family="system-ui, sans-serif" font-size="13">'
