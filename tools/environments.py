@@ -1,4 +1,7 @@
-"""Empty environments, made and filled by uv outside of the project, whose settings do not reach them."""
+"""Empty environments, made and filled by uv without the project's settings.
+
+uv itself runs in the repository, where `.python-version` makes sure that there is one.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,14 @@ def interpreter_of(environment: Path) -> Path:
 
 def make(folder: Path, *, python: str) -> Path:
     """An environment in a folder, with no package at all."""
-    run([UV, "venv", "--quiet", "--no-project", "--no-config", "--python", python_of(python), folder / ".venv"], folder)
+    run([UV, "venv", "--quiet", "--no-project", "--no-config", "--python", python_of(python), folder / ".venv"], ROOT)
     return folder / ".venv"
 
 
 def install(environment: Path, what: Sequence[str | Path], *arguments: str | Path) -> None:
     """Installs requirements and wheels; files are linked from uv's cache, not copied."""
     command = [UV, "pip", "install", "--quiet", "--no-config", "--python", interpreter_of(environment), *arguments]
-    run([*command, *what], environment.parent)
+    run([*command, *what], ROOT)
 
 
 def run(command: Sequence[str | Path], folder: Path, *, timeout: float = TIMEOUT) -> str:
