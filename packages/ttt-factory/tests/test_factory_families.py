@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 PROGRAM = Path(__file__).with_name("check_families.py")
-CHIPS = {"n150": 1, "p150": 1, "n300": 2, "t3k": 8}
+CHIPS = {"n150": 1, "p150": 1, "n300": 2, "t3k": 8, "t3k/2x4:hidden": 8}
 
 
 def cases() -> Iterator[Any]:

@@ -8,7 +8,16 @@ from ttt_attention.heads import padded_head_dim, split_heads
 from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError
 from ttt_hw import DType
-from ttt_hw.requests import MatmulRequest, MoveRequest, OpRequest, Stored, StoredKind, TensorType, Workload
+from ttt_hw.requests import (
+    CollectiveRequest,
+    MatmulRequest,
+    MoveRequest,
+    OpRequest,
+    Stored,
+    StoredKind,
+    TensorType,
+    Workload,
+)
 from ttt_shard_dsl import TILE
 
 
@@ -85,6 +94,15 @@ class Listing:
             weight_dtype=dtype,
             bias_dtype="bfloat16" if bias else None,
         )
+        (y,) = self.add(request)
+        return y
+
+    def summed_over_rows(self, name: str, x: str, columns: int) -> str:
+        """The sum over the chips that split the hidden dim; x as it is where none do."""
+        if self.work.hidden_chips == 1:
+            return x
+        shape, chips = (1, 1, self.work.rows, columns), self.work.hidden_chips
+        request = CollectiveRequest(name=name, inputs=(x,), kind="all_reduce", shape=shape, chips=chips, axis=0)
         (y,) = self.add(request)
         return y
 

@@ -13,7 +13,7 @@ import numpy as np
 from ttt_attention.heads import heads_by_chip, pack_output, pack_qkv, padded_head_dim, split_heads
 from ttt_attention.spec import AttentionSpec
 from ttt_core import WeightError
-from ttt_hw import board_of, on_mesh
+from ttt_hw import board_of, weight_on_mesh
 from ttt_shard_dsl import TILE
 from ttt_weights import Float32, LazyWeight, NoWeight, as_source
 
@@ -33,7 +33,8 @@ class WeightMaker:
         self._given = given
         self._plans = plans
         self._device = device
-        self._chips = board_of(device).mesh[1]
+        self._board = board_of(device)
+        self._chips = self._board.mesh[1]
         self._local = split_heads(spec, self._chips)
         self._width = padded_head_dim(spec.head_dim)
 
@@ -47,6 +48,7 @@ class WeightMaker:
             lambda q, k, v: pack_qkv(*self._centred(q, k), v, spec=spec, chips=chips)[None, None],
             (1, 1, spec.hidden_dim, self._qkv_columns),
             dim=3,
+            hidden=2,
         )
 
     def qkv_bias(self) -> Made:
@@ -57,10 +59,11 @@ class WeightMaker:
             self._agree(wanted, [f"{name}_bias" for name in "qkv" if (name in biased) == wanted], "qkv_bias")
         if not biased:
             return NoWeight()
+        parts = np.float32(self._board.hidden_chips)  # whose parts are summed
 
         def build(*biases: Float32) -> Float32:
             there = dict(zip(biased, biases, strict=True))
-            q, k, v = (there.get(name, np.zeros(self._rows(name), np.float32))[:, None] for name in "qkv")
+            q, k, v = (there.get(name, np.zeros(self._rows(name), np.float32))[:, None] / parts for name in "qkv")
             return pack_qkv(*self._centred(q, k), v, spec=spec, chips=chips)[None, None]
 
         sources = [self._heads_source(f"{name}_bias", "bias", ()) for name in biased]
@@ -100,6 +103,7 @@ class WeightMaker:
             lambda weight: pack_output(weight, spec)[None, None],
             (1, 1, spec.num_heads * self._width, spec.hidden_dim),
             dim=2,
+            hidden=3,
         )
 
     def output_bias(self) -> Made:
@@ -109,7 +113,8 @@ class WeightMaker:
             return NoWeight()
         hidden, parts = self._spec.hidden_dim, np.float32(self._chips)
         source = as_source(self._given["o_bias"], shape=(hidden,), name="the output bias")
-        return self._made("output_bias", [source], lambda b: (b / parts).reshape(1, 1, 1, hidden), (1, 1, 1, hidden))
+        shape = (1, 1, 1, hidden)
+        return self._made("output_bias", [source], lambda b: (b / parts).reshape(shape), shape, hidden=3)
 
     def gate(self) -> Made:
         """[1, 1, D, H · P]; a gate of each head is there for each of its elements."""
@@ -124,7 +129,8 @@ class WeightMaker:
         def build(weight: Float32) -> Float32:
             return np.concatenate(heads_by_chip(weight.repeat(each, 0), spec, self._chips), -1)[None, None]
 
-        return self._made("gate_weight", [source], build, (1, 1, spec.hidden_dim, spec.num_heads * self._width), dim=3)
+        shape = (1, 1, spec.hidden_dim, spec.num_heads * self._width)
+        return self._made("gate_weight", [source], build, shape, dim=3, hidden=2)
 
     def norm(self, name: str) -> Made:
         """The weight of the norm of q or k: [1, 1, 1, P], or over all heads [1, 1, 1, heads · P].
@@ -242,8 +248,9 @@ class WeightMaker:
         shape: tuple[int, ...],
         *,
         dim: int | None = None,
+        hidden: int | None = None,
     ) -> LazyWeight:
-        """`dim`: along which each chip has a part of it."""
+        """`dim`: along which each chip of a row has a part of it; `hidden`: which is the hidden dim."""
         text = self._plans.stored[stored]
         return LazyWeight(
             sources,
@@ -251,7 +258,7 @@ class WeightMaker:
             shape=shape,
             dtype=self._plans.dtypes[stored],
             device=self._device,
-            placement=text if dim is None else on_mesh(text, dim=dim),
+            placement=weight_on_mesh(text, self._board, hidden=hidden, inner=dim),
         )
 
     def _agree(self, wanted: bool, names: Sequence[str], field: str) -> None:

@@ -191,6 +191,7 @@ class BaseAttention(PlannedBlock, Loadable):
     def _projected(self, ops: Operations, x: Tensor) -> Tensor:
         """[1, 1, rows, (H + 2·KV)·hd]; a norm over all heads of q and of k cuts them out and joins them again."""
         qkv = ops["qkv_matmul"](x, self.qkv.tensor, self.bias.tensor)
+        qkv = ops.optional("qkv_sum")(qkv)
         qkv = ops.optional("qkv_clip")(qkv)
         q = ops.optional("q_columns")(qkv)
         q = ops.optional("q_whole_norm")(q, self.q_norm.tensor, self.q_norm_bias.tensor)
@@ -235,7 +236,8 @@ def _ungated(ops: Operations, x: Tensor, weight: Tensor | None, joined: Tensor) 
 
 
 def _gated(ops: Operations, x: Tensor, weight: Tensor | None, joined: Tensor) -> Tensor:
-    gated: Tensor = ops["gated_heads"](ops["gate_matmul"](x, weight), joined)
+    scores = ops.optional("gate_sum")(ops["gate_matmul"](x, weight))
+    gated: Tensor = ops["gated_heads"](scores, joined)
     return gated
 
 

@@ -49,6 +49,8 @@ def attention_request(
     """x [1, 1, rows, D] → [1, 1, rows, D], the operations of BaseAttention in its order; `precision` as in PROFILES. `custom`:
     scores, softmax and values are one operation, a function of the block.
 
+    Where chips split D too, each has its part of it in x and in the result, and q, k and v are summed over them.
+
     An output bias is fused into the matmul and stored divided by the chips, so that their sum has it once (exact for powers of
     two); a rotation of part of a head, or of neighbours, is the same operation with the weights' head dims permuted, and cosine
     1, sine 0 where nothing turns; a layer norm of heads is an RMS norm of heads whose weights make their mean 0; a gate of each
@@ -60,8 +62,9 @@ def attention_request(
     listing = Listing(spec, work, precision["kv_cache"])
     listing.check_prompt()
     heads, kv_heads, head_dim, rows = listing.num_heads, listing.num_kv_heads, listing.head_dim, work.rows
-    columns = (heads + 2 * kv_heads) * head_dim
-    qkv = listing.project("qkv", "x", spec.hidden_dim, columns, precision["qkv_weights"], bias=bool(spec.biased))
+    hidden, columns = work.hidden(spec.hidden_dim), (heads + 2 * kv_heads) * head_dim
+    qkv = listing.project("qkv", "x", hidden, columns, precision["qkv_weights"], bias=bool(spec.biased))
+    qkv = listing.summed_over_rows("qkv_sum", qkv, columns)
     qkv = _normalised_whole(listing, _clipped(listing, qkv, columns))
     split = HeadSplitRequest(
         name="split_heads",
@@ -82,20 +85,20 @@ def attention_request(
     attend = _prefill if work.mode == "prefill" else _decode
     joined = _gated(listing, attend(listing, q, k, v, custom), precision["qkv_weights"])
     width = heads * head_dim
-    y = listing.project("output", joined, width, spec.hidden_dim, precision["output_weights"], bias=spec.output_bias)
+    y = listing.project("output", joined, width, hidden, precision["output_weights"], bias=spec.output_bias)
     if work.chips > 1:
         (y,) = listing.add(
             CollectiveRequest(
                 name="all_reduce",
                 inputs=(y,),
                 kind="all_reduce",
-                shape=(1, 1, rows, spec.hidden_dim),
+                shape=(1, 1, rows, hidden),
                 chips=work.chips,
             )
         )
     return BlockRequest(
         mode=work.mode,
-        inputs=(("x", TensorType(shape=(1, 1, rows, spec.hidden_dim))),),
+        inputs=(("x", TensorType(shape=(1, 1, rows, hidden))),),
         stored=tuple(listing.stored.values()),
         ops=tuple(listing.ops),
         outputs=(y,),
@@ -357,7 +360,8 @@ def _gated(listing: Listing, joined: str, dtype: DType) -> str:
     if gate is None:
         return joined
     width = listing.num_heads * listing.head_dim
-    scores = listing.project("gate", "x", listing.spec.hidden_dim, width, dtype, bias=False)
+    scores = listing.project("gate", "x", listing.work.hidden(listing.spec.hidden_dim), width, dtype, bias=False)
+    scores = listing.summed_over_rows("gate_sum", scores, width)
     request = BinaryRequest(
         name="gated_heads",
         inputs=(scores, joined),

@@ -26,9 +26,9 @@ from ttt_hw import (
     chosen_precision,
     decoding,
     given_or_own,
-    on_mesh,
     prefilling,
     typical,
+    weight_on_mesh,
 )
 from ttt_weights import Float32, LazyWeight, Loadable, NoWeight, Source, as_source, flags_apart, or_left_out
 
@@ -90,12 +90,14 @@ class LMHead(PlannedBlock, Loadable):
         suffixes = [f".{index}" for index in range(len(pieces))] if len(pieces) > 1 else [""]
         ends = list(accumulate(pieces))
 
-        def part(given: Source | Array, name: str, index: int, *, rows: int, shape: tuple[int, ...]) -> LazyWeight:
+        def part(
+            given: Source | Array, name: str, index: int, *, rows: int, shape: tuple[int, ...], parts: int = 1
+        ) -> LazyWeight:
             """Each chip's columns of one piece, of what is stored transposed."""
             start, stop = ends[index] - pieces[index], ends[index]
 
             def columns(values: Float32) -> Float32:
-                flat = times(values, spec.multiplier).reshape(spec.vocab_size, rows)
+                flat = times(values, spec.multiplier / parts).reshape(spec.vocab_size, rows)
                 if chips == 1 and stop <= spec.vocab_size:
                     return flat[start:stop].T[None, None]
                 columns = np.zeros_like(flat, shape=(chips, stop - start, rows))
@@ -111,7 +113,9 @@ class LMHead(PlannedBlock, Loadable):
                 shape=(1, 1, rows, chips * pieces[index]),
                 dtype=self._plans.dtypes[stored],
                 device=device,
-                placement=on_mesh(self._plans.stored[stored], dim=3),
+                placement=weight_on_mesh(
+                    self._plans.stored[stored], board, hidden=2 if name == "weight" else None, inner=3
+                ),
             )
 
         every, hidden = range(len(pieces)), spec.hidden_dim
@@ -120,7 +124,10 @@ class LMHead(PlannedBlock, Loadable):
         ]
         self._biases: list[LazyWeight | NoWeight] = [NoWeight() for _ in every]
         if given["bias"] is not None:
-            self._biases = [part(given["bias"], "bias", index, rows=1, shape=(spec.vocab_size,)) for index in every]
+            self._biases = [
+                part(given["bias"], "bias", index, rows=1, shape=(spec.vocab_size,), parts=board.hidden_chips)
+                for index in every
+            ]
         self._names = [f"lm_head{suffix}" for suffix in suffixes]
         self._project = self._whole if len(pieces) == 1 else self._in_pieces
 
@@ -141,6 +148,7 @@ class LMHead(PlannedBlock, Loadable):
     def _forward(self, x: Tensor, work: Workload) -> Tensor:
         ops = self._plans(work)
         logits = self._project(ops, x)  # [1, 1, rows, V padded / chips]
+        logits = ops.optional("logits_sum")(logits)
         logits = ops.optional("tanh")(logits)
         logits = ops.optional("capped_logits")(logits)
         logits = ops.optional("all_gather")(logits)

@@ -20,6 +20,7 @@ from ttt_hw import (
     given_or_own,
     prefilling,
     typical,
+    weight_on_mesh,
 )
 from ttt_weights import LazyWeight, Loadable, Source, as_source, or_left_out
 
@@ -73,7 +74,7 @@ class PositionEmbedding(PlannedBlock, Loadable):
             dtype=self._plans.dtypes["table"],
             device=device,
             layout="row_major",
-            placement=self._plans.stored["table"],
+            placement=weight_on_mesh(self._plans.stored["table"], board_of(device), hidden=1, inner=None),
         )
 
     @property

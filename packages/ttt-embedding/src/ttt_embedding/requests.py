@@ -45,17 +45,20 @@ MAX_COLUMNS = (
 def embedding_request(
     spec: EmbeddingSpec, work: Workload, precision: Mapping[str, DType] | None = None, *, split: bool = False
 ) -> BlockRequest:
-    """ids [1, rows] → [1, 1, rows, hidden_dim]; the table is stored multiplied by the scale, whole on every chip, or with `split`
+    """ids [1, rows] → [1, 1, rows, a chip's part of hidden_dim]; the table is stored multiplied by the scale, whole on every chip, or with `split`
     in equal parts of its columns, which are joined.
 
-    Errors: ShapeError for columns that are no whole tiles on each chip.
+    Errors: ShapeError for columns that are no whole tiles on each chip, PlacementError for a projection, or with `split`, where
+    chips split the hidden dim.
     """
     rows, parts = work.rows, work.chips if split else 1
+    if split or spec.embedding_dim is not None:
+        work.with_whole_rows("embeddings that are projected, or whose columns are joined,")
     if parts > 1 and spec.table_dim % (parts * TILE):
         raise ShapeError(
             f"{spec.table_dim} columns of a table in {parts} parts are no whole tiles of {TILE}. Keep it whole: split=False."
         )
-    width = spec.table_dim // parts
+    width = work.hidden(spec.table_dim) // parts
     stored = [Stored(name="table", type=TensorType(shape=(spec.vocab_size, width), tiled=False))]
     ops: list[OpRequest] = [EmbeddingRequest(name="embedding", rows=rows, dim=width, count=spec.vocab_size)]
     if parts > 1:
@@ -90,6 +93,7 @@ def transform_request(
     spec: HeadTransformSpec, work: Workload, precision: Mapping[str, DType], *, rows: int
 ) -> BlockRequest:
     """x [1, 1, rows, hidden_dim] → the same, of as many rows as the head has."""
+    work.with_whole_rows("transforms before the head")
     hidden, dtype = spec.hidden_dim, precision["transform_weights"]
     stored = [Stored(name="weight", type=TensorType(shape=(1, 1, hidden, hidden), dtype=dtype))]
     if spec.bias:
@@ -131,12 +135,20 @@ def head_request(
     """x [1, 1, rows, hidden_dim] → logits [1, 1, rows, vocab_size]; rows are those of the workload unless given.
 
     Chips share the vocabulary, cap their logits, join them, and cut off what pads the vocabulary. A chip's part that is too
-    wide has a weight for each piece, and a matmul for each.
+    wide has a weight for each piece, and a matmul for each. Chips that split the hidden dim sum their logits first; of a bias
+    each has its part.
     """
     rows = work.rows if rows is None else rows
     width = local_vocabulary(spec, work.chips)
     dtype = precision["head_weights"]
-    stored, ops = _logits(spec, rows, pieces_of(width), dtype)
+    hidden = work.hidden(spec.hidden_dim)
+    stored, ops = _logits(spec, rows, hidden, pieces_of(width), dtype)
+    if work.hidden_chips > 1:
+        shape, chips = (1, 1, rows, width), work.hidden_chips
+        logits = ops[-1].name
+        ops.append(
+            CollectiveRequest(name="logits_sum", inputs=(logits,), kind="all_reduce", shape=shape, chips=chips, axis=0)
+        )
     if spec.soft_cap is not None:
         shape = (1, 1, rows, width)
         ops += [
@@ -158,20 +170,22 @@ def head_request(
         ops.append(MoveRequest(name="crop", inputs=(ops[-1].name,), op="slice", source=source, columns=spec.vocab_size))
     return BlockRequest(
         mode=work.mode,
-        inputs=(("x", TensorType(shape=(1, 1, rows, spec.hidden_dim))),),
+        inputs=(("x", TensorType(shape=(1, 1, rows, hidden))),),
         stored=tuple(stored),
         ops=tuple(ops),
         outputs=(ops[-1].name,),
     )
 
 
-def _logits(spec: HeadSpec, rows: int, pieces: tuple[int, ...], dtype: DType) -> tuple[list[Stored], list[OpRequest]]:
+def _logits(
+    spec: HeadSpec, rows: int, hidden: int, pieces: tuple[int, ...], dtype: DType
+) -> tuple[list[Stored], list[OpRequest]]:
     """`lm_head` from `weight`; in pieces, `lm_head.0` from `weight.0` and so on, then `joined_logits`."""
     stored: list[Stored] = []
     ops: list[OpRequest] = []
     for index, columns in enumerate(pieces):
         suffix = f".{index}" if len(pieces) > 1 else ""
-        own = [Stored(name=f"weight{suffix}", type=TensorType(shape=(1, 1, spec.hidden_dim, columns), dtype=dtype))]
+        own = [Stored(name=f"weight{suffix}", type=TensorType(shape=(1, 1, hidden, columns), dtype=dtype))]
         if spec.bias:
             own.append(Stored(name=f"bias{suffix}", type=TensorType(shape=(1, 1, 1, columns))))
         stored += own
@@ -180,7 +194,7 @@ def _logits(spec: HeadSpec, rows: int, pieces: tuple[int, ...], dtype: DType) ->
                 name=f"lm_head{suffix}",
                 inputs=("x", *(part.name for part in own)),
                 m=rows,
-                k=spec.hidden_dim,
+                k=hidden,
                 n=columns,
                 weight_dtype=dtype,
                 bias_dtype="bfloat16" if spec.bias else None,

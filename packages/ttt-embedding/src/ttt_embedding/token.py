@@ -20,9 +20,9 @@ from ttt_hw import (
     chosen_precision,
     decoding,
     given_or_own,
-    on_mesh,
     prefilling,
     typical,
+    weight_on_mesh,
 )
 from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, or_left_out
 
@@ -70,11 +70,12 @@ class TokenEmbedding(PlannedBlock, Loadable):
                 "of the table are not as long as hidden_dim, and only there."
             )
         self.norm: Norm = norm or Unchanged()
+        board = board_of(device)
         precision = chosen_precision(DENSE_PROFILES, hw_mode, {"projection_weights": dtype})
         self._plans = given_or_own(
             plans,
             lambda work: embedding_request(spec, work, precision, split=split),
-            board_of(device),
+            board,
             typical=typical(),
             overrides=hw_config_overrides,
         )
@@ -86,7 +87,7 @@ class TokenEmbedding(PlannedBlock, Loadable):
             dtype=self._plans.dtypes["table"],
             device=device,
             layout="row_major",
-            placement=on_mesh(placement, dim=1) if split else placement,
+            placement=weight_on_mesh(placement, board, hidden=1, inner=1 if split else None),
         )
         self.projection: LazyWeight | NoWeight = NoWeight()
         if spec.embedding_dim is not None:

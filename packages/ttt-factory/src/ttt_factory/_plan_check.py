@@ -37,6 +37,7 @@ class PlanVerdicts:
             "schema": 1,
             "device": self.plan.board.name,
             "mesh": list(self.plan.board.mesh),
+            "rows": self.plan.board.rows,
             "backend": "mock",
             "values": "none",
             "legal": self.legal,
@@ -63,11 +64,11 @@ def check_plan(file: PlanFile, spec: ModelSpec, mesh: Any) -> PlanVerdicts:
     Errors: PlacementError for another board than the plan's, or a config that breaks a rule of its pattern.
     """
     board = board_of(mesh)
-    if (board.name, board.mesh) != (file.device, file.mesh):
+    if (board.name, board.mesh_text) != (file.device, file.mesh):
         raise PlacementError(
-            f"the plan is for {file.device} {file.mesh[0]}x{file.mesh[1]}, the device is {board.name} "
-            f"{board.mesh[0]}x{board.mesh[1]}. Plan for this device, or check with --device {file.device} "
-            f"--mesh {file.mesh[0]}x{file.mesh[1]}."
+            f"the plan is for {file.device} {file.mesh}, the device is {board.name} "
+            f"{board.mesh_text}. Plan for this device, or check with --device {file.device} "
+            f"--mesh {file.mesh}."
         )
     plan = file.plan(spec, board)
     return PlanVerdicts(

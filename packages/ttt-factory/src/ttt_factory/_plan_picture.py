@@ -55,12 +55,11 @@ def _box(x: float, y: float, width: float, height: float, fill: str, title: str)
 def _dram(plan: ModelPlan) -> tuple[int, int, list[str]]:
     memory, wide = plan.memory, 640
     scale = wide / max(memory.capacity, memory.total)
-    rows, columns = plan.board.mesh
     lines = [
         _text(
             10,
             22,
-            f"DRAM of a chip: {plan.board.name} {rows}x{columns}, {memory.total / GB:.2f} of "
+            f"DRAM of a chip: {plan.board.name} {plan.board.mesh_text}, {memory.total / GB:.2f} of "
             f"{memory.capacity / GB:.2f} GB",
             size=14,
         )

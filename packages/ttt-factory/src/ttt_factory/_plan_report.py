@@ -100,19 +100,20 @@ def _where(layout: str) -> str:
 
 
 def _totals(plan: ModelPlan) -> Table:
-    rows, columns = plan.board.mesh
-    demand = plan.demand
+    board, demand = plan.board, plan.demand
     table = Table(title="estimated speed", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("")
     table.add_column("", justify="right")
-    chips = f"{rows * columns} chip{'s' if rows * columns > 1 else ''}"
-    if rows > 1:
-        chips += f", {rows} rows of equal copies"
-    table.add_row("board", f"{plan.board.name} {rows}x{columns} ({chips}), {demand.mode}")
+    chips = f"{board.num_chips} chip{'s' if board.num_chips > 1 else ''}"
+    if board.replicas > 1:
+        chips += f", {board.replicas} rows of equal copies"
+    if board.hidden_chips > 1:
+        chips += f", the hidden dim split over {board.hidden_chips} rows"
+    table.add_row("board", f"{board.name} {board.mesh_text} ({chips}), {demand.mode}")
     table.add_row("decode", f"{plan.time_us('decode') / 1e3:,.2f} ms a token for {demand.users} users")
-    table.add_row("host", f"{plan.board.chip.rates.token_us / 1e3:,.2f} ms between two tokens")
+    table.add_row("host", f"{plan.host_us / 1e3:,.2f} ms between two tokens")
     table.add_row("tokens/s/user", f"{plan.tokens_per_second_per_user:,.1f}")
-    table.add_row("tokens/s", f"{plan.tokens_per_second_per_user * demand.users * rows:,.0f}")
+    table.add_row("tokens/s", f"{plan.tokens_per_second_per_user * demand.users * board.replicas:,.0f}")
     table.add_row("first token", f"{plan.ttft_ms:,.1f} ms for a prompt of {demand.prompt}")
     return table
 
@@ -269,12 +270,12 @@ def _idle(op: PlannedOp, block: BlockPlan) -> str:
 
 def to_json(plan: ModelPlan) -> dict[str, Any]:
     """Everything that is printed, for programs. Times in µs unless named otherwise, sizes in bytes."""
-    memory, demand = plan.memory, plan.demand
-    rows, columns = plan.board.mesh
+    memory, demand, board = plan.memory, plan.demand, plan.board
     return {
         "schema": 1,
-        "device": plan.board.name,
-        "mesh": [rows, columns],
+        "device": board.name,
+        "mesh": list(board.mesh),
+        "rows": board.rows,
         "backend": "none",
         "values": "none",
         "mode": demand.mode,
@@ -282,10 +283,10 @@ def to_json(plan: ModelPlan) -> dict[str, Any]:
         "batch": demand.users,
         "context": demand.context,
         "prefill": demand.prompt,
-        "tensor_parallel": columns,
-        "data_parallel": rows,
+        "tensor_parallel": board.mesh[1] * board.hidden_chips,
+        "data_parallel": board.replicas,
         "tokens_per_second_per_user": plan.tokens_per_second_per_user,
-        "tokens_per_second": plan.tokens_per_second_per_user * demand.users * rows,
+        "tokens_per_second": plan.tokens_per_second_per_user * demand.users * board.replicas,
         "decode_ms": plan.time_us("decode") / 1e3,
         "ttft_ms": plan.ttft_ms,
         "fits": plan.fits,

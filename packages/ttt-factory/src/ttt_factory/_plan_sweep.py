@@ -62,7 +62,7 @@ def sweep(demand: PlanDemand, board: Board, variable: Variable, *, whole_prompt:
                 context=each.context,
                 prompt=each.prompt,
                 tokens_per_second_per_user=speed,
-                tokens_per_second=speed * each.users * board.mesh[0],
+                tokens_per_second=speed * each.users * board.replicas,
                 ttft_ms=plan.ttft_ms,
                 fits=plan.fits,
             )
@@ -88,8 +88,7 @@ def _doublings(first: int, last: int) -> list[int]:
 
 
 def print_sweep(points: Sequence[Point], variable: Variable, board: Board) -> None:
-    rows, columns = board.mesh
-    title = f"{board.name} {rows}x{columns}, over {variable}"
+    title = f"{board.name} {board.mesh_text}, over {variable}"
     first = points[0]
     if variable == "batch":
         title += f": context {first.context:,}, prompts of {first.prompt:,}"
@@ -126,6 +125,7 @@ def sweep_json(points: Sequence[Point], variable: Variable, board: Board) -> dic
         "schema": 1,
         "device": board.name,
         "mesh": list(board.mesh),
+        "rows": board.rows,
         "sweep": variable,
         "backend": "none",
         "values": "estimates",
@@ -142,7 +142,7 @@ def sweep_svg(points: Sequence[Point], variable: Variable, board: Board) -> str:
     ]
     for index, (name, title) in enumerate(CURVES):
         parts.append(f'<g transform="translate({index * (LEFT + WIDTH + GAP)} 0)">')
-        parts += _panel(points, variable, name, f"{title}, {board.name} {board.mesh[0]}x{board.mesh[1]}")
+        parts += _panel(points, variable, name, f"{title}, {board.name} {board.mesh_text}")
         parts.append("</g>")
     return "\n".join([*parts, "</svg>"]) + "\n"
 

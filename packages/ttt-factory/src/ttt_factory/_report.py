@@ -32,7 +32,8 @@ def print_report(report: CheckReport) -> None:
         console.print(_operations(mode))
     demand = report.demand
     console.print(
-        f"{report.device}, {_chips(report.mesh)}; {report.num_layers} layers, {report.distinct_layers} distinct; "
+        f"{report.device}, {_chips(report.mesh[0] * report.mesh[1], report.replicas)}; {report.num_layers} layers, "
+        f"{report.distinct_layers} distinct; "
         f"batch {demand.users}, context {demand.context}, weights {short_name(demand.weight_dtype)}, "
         f"KV cache {short_name(demand.cache_dtype)}",
         soft_wrap=True,
@@ -45,12 +46,11 @@ def print_report(report: CheckReport) -> None:
     console.print(f"fits: {_verdict(report.fits)}{_shortage(report)}", soft_wrap=True)
 
 
-def _chips(mesh: tuple[int, int]) -> str:
-    rows, columns = mesh
-    if rows * columns == 1:
+def _chips(chips: int, replicas: int) -> str:
+    if chips == 1:
         return "1 chip"
-    copies = f", {rows} rows of equal copies" if rows > 1 else ""
-    return f"{rows * columns} chips, the model split over {columns}{copies}"
+    copies = f", {replicas} rows of equal copies" if replicas > 1 else ""
+    return f"{chips} chips, the model split over {chips // replicas}{copies}"
 
 
 def _legality(report: CheckReport) -> str:

@@ -44,6 +44,8 @@ class CheckReport:
 
     device: str
     mesh: tuple[int, int]
+    replicas: int
+    """Of the model, on the rows of the mesh."""
     num_layers: int
     distinct_layers: int
     demand: Demand
@@ -74,8 +76,8 @@ class CheckReport:
             "schema": 1,
             "device": self.device,
             "chips": self.mesh[0] * self.mesh[1],
-            "tensor_parallel": self.mesh[1],
-            "data_parallel": self.mesh[0],
+            "tensor_parallel": self.mesh[0] * self.mesh[1] // self.replicas,
+            "data_parallel": self.replicas,
             "backend": "mock",
             "values": "none",
             "layers": self.num_layers,
@@ -148,6 +150,7 @@ def check(
     return CheckReport(
         device=board.name,
         mesh=board.mesh,
+        replicas=board.replicas,
         num_layers=len(spec.layers),
         distinct_layers=len(distinct),
         demand=demand,

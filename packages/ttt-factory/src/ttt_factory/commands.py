@@ -49,7 +49,8 @@ def check(
     device
         Board: `ttt devices` lists them.
     mesh
-        Rows x columns of chips, such as 2x4; default: the board's own. The model is split over the columns.
+        Rows x columns of chips, such as 2x4; default: the board's own. The model is split over the columns, and
+        with 2x4:hidden over the rows too; else rows are copies for other users.
     batch
         Users that decode together.
     prefill
@@ -92,7 +93,10 @@ def check(
     )
     validate(demand, lengths, record)
     stderr = Console(stderr=True)
-    with open_mesh(device, shape=record.mesh, backend="mock") as opened, stderr.status("check") as status:
+    with (
+        open_mesh(device, shape=record.mesh, rows=record.rows, backend="mock") as opened,
+        stderr.status("check") as status,
+    ):
         report = run(demand, lengths, opened, step=lambda mode: status.update(f"check {mode}"))
     if json:
         print(json_format.dumps(report.to_json(), indent=2))
@@ -112,7 +116,10 @@ def _check_plan(config: Path, file: Path, device: str, record: Board, json: bool
     found = read_plan(file)
     spec = spec_of_config(read_json(config) if config.is_file() else read_config(config))
     stderr = Console(stderr=True)
-    with open_mesh(device, shape=record.mesh, backend="mock") as opened, stderr.status("check the plan"):
+    with (
+        open_mesh(device, shape=record.mesh, rows=record.rows, backend="mock") as opened,
+        stderr.status("check the plan"),
+    ):
         report = check_plan(found, spec, opened)
     if json:
         print(json_format.dumps(report.to_json(), indent=2))

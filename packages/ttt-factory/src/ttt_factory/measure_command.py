@@ -77,7 +77,10 @@ def measure(
     demand = PlanDemand(
         spec=spec, users=batch, context=context, prompt=prefill, precision=precision_of(spec, mode), mode=mode
     )
-    with open_mesh(device, shape=record.mesh, backend=backend) as opened, Console(stderr=True).status("measure"):
+    with (
+        open_mesh(device, shape=record.mesh, rows=record.rows, backend=backend) as opened,
+        Console(stderr=True).status("measure"),
+    ):
         found = run(plan_model(demand, board_of(opened)), config.stem, content, opened, runs=runs)
     output.write_text(json_format.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0

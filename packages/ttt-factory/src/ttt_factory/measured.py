@@ -6,7 +6,8 @@ of `models` has an `id`, `model`, `device`, `users`, `prompt`, `context` (positi
 `source`, and what was measured: `tokens_per_second_per_user`, `ttft_ms`. It may have:
 
 `mesh`, `mode`, `stack`. `traced`: true if the prefill was replayed from a trace, as decode always is. `forward`: true if the host
-issued operation after operation, in decode too, and did nothing between forwards. `bar`: false for a row that is shown, not
+issued operation after operation, in decode too, and did nothing between forwards. `sampled`: "device" if the chips chose
+decode's tokens, so that the host had nothing to do between steps. `bar`: false for a row that is shown, not
 counted. `differs`: how it ran as ttt cannot; counted apart. `version`, `note`: for readers.
 """
 
@@ -58,8 +59,10 @@ class Speed:
 
     @property
     def tails(self) -> int:
-        """How often the host's work between tokens is in the number."""
-        return 0 if self.row.get("forward", False) else 1
+        """How often the host's work between tokens is in the number: in decode for each replica."""
+        if self.row.get("forward", False) or (self.mode == "decode" and self.row.get("sampled") == "device"):
+            return 0
+        return self.plan.board.replicas if self.mode == "decode" else 1
 
     def from_times(self, device_us: Any, call_us: Any, token_us: Any) -> Any:
         """The number, from the time of the chips and what the host takes; or many, from arrays."""

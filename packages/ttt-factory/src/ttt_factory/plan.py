@@ -63,11 +63,15 @@ class PlanDemand:
                 f"Nearest: {max(1, min(self.prompt, self.context))}."
             )
 
-    def work(self, chips: int) -> dict[str, Workload]:
+    def work(self, board: Board) -> dict[str, Workload]:
+        """By mode, split over the chips of a board."""
         context = -(-self.context // TILE) * TILE
+        works: dict[str, Workload] = {
+            "decode": Workload(mode="decode", users=self.users, context=context),
+            "prefill": Workload(mode="prefill", users=self.users, tokens=self.prompt, context=context),
+        }
         return {
-            "decode": Workload(mode="decode", users=self.users, context=context, chips=chips),
-            "prefill": Workload(mode="prefill", users=self.users, tokens=self.prompt, context=context, chips=chips),
+            mode: replace(work, chips=board.mesh[1], hidden_chips=board.hidden_chips) for mode, work in works.items()
         }
 
 
@@ -124,9 +128,14 @@ class ModelPlan:
         )
 
     @property
+    def host_us(self) -> float:
+        """What the host does between two decode steps, for one replica after the other."""
+        return self.board.replicas * self.board.chip.rates.token_us
+
+    @property
     def step_us(self) -> float:
         """A decode step, replayed from a trace, and what the host does between two of them."""
-        return self.time_us("decode") + self.board.chip.rates.token_us
+        return self.time_us("decode") + self.host_us
 
     @property
     def tokens_per_second_per_user(self) -> float:
@@ -172,13 +181,12 @@ class SectionChoices:
 
 
 def plan_model(demand: PlanDemand, board: Board, *, choices: Mapping[str, SectionChoices] | None = None) -> ModelPlan:
-    """Plan every distinct section for `board`, whose mesh columns split the layers; `choices` are not up to the planner.
+    """Plan every distinct section for `board`, whose mesh splits the layers; `choices` are not up to the planner.
 
     Errors: PlacementError for heads that do not split over the chips, for an operation without a legal config, for an
     override that is not legal; SpecError for what the model does not have.
     """
-    chips = board.mesh[1]
-    requests = {mode: model_request(demand.spec, work, demand.precision) for mode, work in demand.work(chips).items()}
+    requests = {mode: model_request(demand.spec, work, demand.precision) for mode, work in demand.work(board).items()}
     check_names(
         demand.overrides, {op.name for request in requests.values() for part in request.parts for op in part.block.ops}
     )
@@ -326,7 +334,7 @@ def remedies(plan: ModelPlan) -> list[str]:
 
 def _fits(plan: ModelPlan, demand: PlanDemand, board: Board) -> bool:
     try:
-        request = model_request(demand.spec, demand.work(board.mesh[1])["decode"], demand.precision)
+        request = model_request(demand.spec, demand.work(board)["decode"], demand.precision)
     except TttError:  # does not split over that board's chips
         return False
     total = plan.memory.activations

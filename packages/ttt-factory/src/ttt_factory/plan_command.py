@@ -51,7 +51,8 @@ def plan(
     device
         Board: `ttt devices` lists them.
     mesh
-        Rows x columns of chips, such as 2x4; default: the board's own. The model is split over the columns.
+        Rows x columns of chips, such as 2x4; default: the board's own. The model is split over the columns, and
+        with 2x4:hidden over the rows too; else rows are copies for other users.
     batch
         Users that decode together.
     context

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -28,7 +28,7 @@ class PlanFile:
     """What a plan's file says: for which board and demand it was made, and the choices of each section."""
 
     device: str
-    mesh: tuple[int, int]
+    mesh: str
     mode: HardwareMode
     users: int
     context: int
@@ -71,7 +71,7 @@ def _document(plan: ModelPlan) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "device": plan.board.name,
-        "mesh": list(plan.board.mesh),
+        "mesh": plan.board.mesh_text,
         "mode": demand.mode,
         "batch": demand.users,
         "context": demand.context,
@@ -118,7 +118,7 @@ def read_plan(path: Path) -> PlanFile:
         raise SpecError(f"{path} has schema {found.get('schema')!r}; this version reads {SCHEMA}. Plan again.")
     wanted: dict[str, type] = {
         "device": str,
-        "mesh": list,
+        "mesh": str,
         "mode": str,
         "batch": int,
         "context": int,
@@ -133,7 +133,7 @@ def read_plan(path: Path) -> PlanFile:
             )
     return PlanFile(
         device=found["device"],
-        mesh=cast("tuple[int, int]", tuple(found["mesh"])),
+        mesh=found["mesh"],
         mode=found["mode"],
         users=found["batch"],
         context=found["context"],

@@ -109,7 +109,7 @@ def final_request(
     head = head_request(spec.head, work, precision, rows=rows).within("head", x=norm.outputs[0])
     return BlockRequest(
         mode=work.mode,
-        inputs=((x, TensorType(shape=(1, 1, rows, spec.hidden_dim))),),
+        inputs=((x, TensorType(shape=(1, 1, rows, work.hidden(spec.hidden_dim)))),),
         stored=(*norm.stored, *head.stored),
         ops=(*norm.ops, *head.ops),
         outputs=head.outputs,
@@ -119,7 +119,7 @@ def final_request(
 def _head(spec: ModelSpec, work: Workload, precision: Mapping[str, DType]) -> BlockRequest:
     if work.mode == "decode":
         return final_request(spec, work, precision, rows=work.rows)
-    x = TensorType(shape=(1, 1, work.rows, spec.hidden_dim))
+    x = TensorType(shape=(1, 1, work.rows, work.hidden(spec.hidden_dim)))
     last = MoveRequest(name="last_row", inputs=("x",), op="slice", source=x, rows=(work.tokens - 1, work.tokens))
     final = final_request(spec, work, precision, rows=1, x="last_row")
     return BlockRequest(

@@ -9,7 +9,7 @@ import numpy as np
 
 from ttt_core import WeightError
 from ttt_ffn.spec import FFNSpec
-from ttt_hw import Array, Plans, board_of, on_mesh
+from ttt_hw import Array, Plans, board_of, weight_on_mesh
 from ttt_shard_dsl import TILE
 from ttt_weights import LazyWeight, NoWeight, Source, as_source, or_left_out
 
@@ -23,8 +23,8 @@ def given_weights(block: object, spec: FFNSpec, **given: Source | Array | None) 
 class FFNWeights:
     """Makes them from what a checkpoint has, for the places that the plans say; `prefix` begins their names there.
 
-    The bias of the down weight is whole on every chip, divided by the chips, so that their sum has it once. Multipliers of the
-    spec are in the weights and biases.
+    A bias is divided by the chips that sum what it is added to, so that the sum has it once. Multipliers of the spec are in the
+    weights and biases.
     """
 
     def __init__(self, spec: FFNSpec, device: Any, plans: Plans, *, prefix: str = "") -> None:
@@ -32,7 +32,8 @@ class FFNWeights:
         self._device = device
         self._plans = plans
         self._prefix = prefix
-        self._chips = board_of(device).mesh[1]
+        self._board = board_of(device)
+        self._chips = self._board.mesh[1]
         self._factors = {"gate": spec.gate_multiplier, "up": 1.0, "down": spec.down_multiplier}
 
     def wide(self, role: str, weight: Source | Array) -> LazyWeight:
@@ -42,10 +43,10 @@ class FFNWeights:
         return self._transposed("down", weight, self._spec.hidden_dim, self._spec.intermediate_dim, split=2)
 
     def wide_bias(self, role: str, bias: Source | Array | None) -> LazyWeight | NoWeight:
-        return self._bias(role, bias, self._spec.intermediate_dim, parts=1, split=True)
+        return self._bias(role, bias, self._spec.intermediate_dim, parts=self._board.hidden_chips, inner=3)
 
     def down_bias(self, bias: Source | Array | None) -> LazyWeight | NoWeight:
-        return self._bias("down", bias, self._spec.hidden_dim, parts=self._chips, split=False)
+        return self._bias("down", bias, self._spec.hidden_dim, parts=self._chips, inner=None)
 
     def wide_experts(self, role: str, experts: Sequence[Source | Array]) -> LazyWeight:
         return self._stacked(role, experts, self._spec.intermediate_dim, self._spec.hidden_dim, split=3)
@@ -84,7 +85,7 @@ class FFNWeights:
             shape=(1, 1, columns, rows),
             dtype=self._plans.dtypes[name],
             device=self._device,
-            placement=on_mesh(self._plans.stored[name], dim=split, multiple=TILE * self._chips),
+            placement=self._placed(name, hidden=5 - split, inner=split),
         )
 
     def _stacked(
@@ -100,24 +101,28 @@ class FFNWeights:
             shape=(1, len(experts), columns, rows),
             dtype=self._plans.dtypes[name],
             device=self._device,
-            placement=on_mesh(self._plans.stored[name], dim=split, multiple=TILE * self._chips),
+            placement=self._placed(name, hidden=5 - split, inner=split),
         )
 
+    def _placed(self, name: str, *, hidden: int | None, inner: int | None) -> str:
+        multiple = TILE * self._chips
+        return weight_on_mesh(self._plans.stored[name], self._board, hidden=hidden, inner=inner, multiple=multiple)
+
     def _bias(
-        self, role: str, bias: Source | Array | None, width: int, *, parts: int, split: bool
+        self, role: str, bias: Source | Array | None, width: int, *, parts: int, inner: int | None
     ) -> LazyWeight | NoWeight:
         name, factor = f"{self._prefix}{role}_bias", self._factors[role] / parts
         self._check_bias(name, bias)
         if bias is None:
             return NoWeight()
-        placement = self._plans.stored[name]
+        hidden = 3 if inner is None else None
         return LazyWeight(
             [as_source(bias, shape=(width,), name=f"the {self._prefix.replace('_', ' ')}{role} bias")],
             lambda b: _times(b, factor).reshape(1, 1, 1, width),
             shape=(1, 1, 1, width),
             dtype=self._plans.dtypes[name],
             device=self._device,
-            placement=on_mesh(placement, dim=3, multiple=TILE * self._chips) if split else placement,
+            placement=self._placed(name, hidden=hidden, inner=inner),
         )
 
     def _stacked_biases(

@@ -105,6 +105,8 @@ class GatedMLP(PlannedBlock, Loadable):
         ops = self._plans(work)
         gate = ops["gate_matmul"](x, self.gate.tensor, self.gate_bias.tensor)  # [1, 1, rows, inner / chips]
         up = ops["up_matmul"](x, self.up.tensor, self.up_bias.tensor)
+        gate = ops.optional("gate_sum")(gate)
+        up = ops.optional("up_sum")(up)
         gated = ops["gate"](gate, up)  # activation(gate) ⊙ up
         y = ops["down_matmul"](gated, self.down.tensor, self.down_bias.tensor)  # [1, 1, rows, D]
         summed: Tensor = ops.optional("all_reduce")(y)

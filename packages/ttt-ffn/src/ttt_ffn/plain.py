@@ -99,6 +99,7 @@ class MLP(PlannedBlock, Loadable):
         up = ops["up_matmul"](
             x, self.up.tensor, self.up_bias.tensor
         )  # [1, 1, rows, inner / chips], activated if it can
+        up = ops.optional("up_sum")(up)
         up = ops.optional("activated")(up)
         y = ops["down_matmul"](up, self.down.tensor, self.down_bias.tensor)  # [1, 1, rows, D]
         summed: Tensor = ops.optional("all_reduce")(y)

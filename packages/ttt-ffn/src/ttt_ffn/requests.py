@@ -42,10 +42,13 @@ def ffn_request(spec: FFNSpec | MoESpec, work: Workload, precision: Mapping[str,
     """x [1, 1, rows, D] → [1, 1, rows, D]; `precision` as in PROFILES. The gated block is SwiGLU's, in its order.
 
     Biases are fused into the matmuls; that of the down weight is stored divided by the chips, so that their sum has it once
-    (exact for powers of two). Multipliers are in the weights.
+    (exact for powers of two). Multipliers are in the weights. Where chips split D too, each has its part of it in x and in the
+    result, and inner values are summed over them before the activation.
+    Errors: PlacementError for experts with chips that split D.
     """
-    rows = work.rows
+    rows, part = work.rows, work.hidden(spec.hidden_dim)
     if isinstance(spec, MoESpec):
+        work.with_whole_rows("experts")
         ops, stored = _experts(spec, work, precision)
     elif spec.gated:
         ops, stored = _gated(spec, work, precision)
@@ -57,13 +60,13 @@ def ffn_request(spec: FFNSpec | MoESpec, work: Workload, precision: Mapping[str,
                 name="all_reduce",
                 inputs=(ops[-1].name,),
                 kind="all_reduce",
-                shape=(1, 1, rows, spec.hidden_dim),
+                shape=(1, 1, rows, part),
                 chips=work.chips,
             )
         )
     return BlockRequest(
         mode=work.mode,
-        inputs=(("x", TensorType(shape=(1, 1, rows, spec.hidden_dim))),),
+        inputs=(("x", TensorType(shape=(1, 1, rows, part))),),
         stored=tuple(stored),
         ops=tuple(ops),
         outputs=(ops[-1].name,),
@@ -112,31 +115,50 @@ def _gate(spec: FFNSpec, name: str, inputs: tuple[str, str], shape: tuple[int, i
 def _gated(
     spec: FFNSpec, work: Workload, precision: Mapping[str, DType], prefix: str = ""
 ) -> tuple[list[OpRequest], list[Stored]]:
-    hidden, width, bias = spec.hidden_dim, local_width(spec, work.chips), spec.bias
+    hidden, width, bias = work.hidden(spec.hidden_dim), local_width(spec, work.chips), spec.bias
     gate, gate_stored = _matmul(f"{prefix}gate", "x", work, hidden, width, precision["gate_weights"], bias=bias)
     up, up_stored = _matmul(f"{prefix}up", "x", work, hidden, width, precision["up_weights"], bias=bias)
-    gated = _gate(spec, f"{prefix}gate", (gate.name, up.name), (1, 1, work.rows, width))
+    sums = _summed_over_rows(work, width, gate.name, up.name)
+    gate_from, up_from = (op.name for op in sums or (gate, up))
+    gated = _gate(spec, f"{prefix}gate", (gate_from, up_from), (1, 1, work.rows, width))
     down, down_stored = _matmul(f"{prefix}down", gated.name, work, width, hidden, precision["down_weights"], bias=bias)
-    return [gate, up, gated, down], [*gate_stored, *up_stored, *down_stored]
+    return [gate, up, *sums, gated, down], [*gate_stored, *up_stored, *down_stored]
 
 
 def _plain(
     spec: FFNSpec, work: Workload, precision: Mapping[str, DType], prefix: str = ""
 ) -> tuple[list[OpRequest], list[Stored]]:
-    """An activation that no matmul ends with is `activated`, an operation of its own."""
-    hidden, width, bias = spec.hidden_dim, local_width(spec, work.chips), spec.bias
-    alone = spec.activation in ALONE
+    """An activation that no matmul ends with, or that waits for a sum over chips, is `activated`, an operation of its own."""
+    hidden, width, bias = work.hidden(spec.hidden_dim), local_width(spec, work.chips), spec.bias
+    alone = spec.activation in ALONE or work.hidden_chips > 1
     fused = None if alone else spec.activation.value
     up, up_stored = _matmul(
         f"{prefix}up", "x", work, hidden, width, precision["up_weights"], bias=bias, activation=fused
     )
-    ops = [up]
+    ops: list[OpRequest] = [up, *_summed_over_rows(work, width, up.name)]
     if alone:
-        ops.append(_activated(spec, f"{prefix}activated", up.name, (1, 1, work.rows, width)))
+        ops.append(_activated(spec, f"{prefix}activated", ops[-1].name, (1, 1, work.rows, width)))
     down, down_stored = _matmul(
         f"{prefix}down", ops[-1].name, work, width, hidden, precision["down_weights"], bias=bias
     )
     return [*ops, down], [*up_stored, *down_stored]
+
+
+def _summed_over_rows(work: Workload, width: int, *matmuls: str) -> list[OpRequest]:
+    """`up_sum` of `up_matmul`: the sum over chips that split the hidden dim; nothing where none do."""
+    if work.hidden_chips == 1:
+        return []
+    return [
+        CollectiveRequest(
+            name=name.replace("_matmul", "_sum"),
+            inputs=(name,),
+            kind="all_reduce",
+            shape=(1, 1, work.rows, width),
+            chips=work.hidden_chips,
+            axis=0,
+        )
+        for name in matmuls
+    ]
 
 
 def _activated(spec: FFNSpec, name: str, x: str, shape: tuple[int, int, int, int]) -> UnaryRequest:

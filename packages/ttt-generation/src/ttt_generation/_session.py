@@ -91,7 +91,9 @@ def answer(request: Request) -> Report:
     with ExitStack() as stack:
         progress = stack.enter_context(progress_display())
         with timed(seconds, "open"), staged(progress, f"open {record.name}"):
-            mesh = stack.enter_context(open_mesh(record.name, shape=record.mesh, backend=request.backend))
+            mesh = stack.enter_context(
+                open_mesh(record.name, shape=record.mesh, rows=record.rows, backend=request.backend)
+            )
             backend = current_backend(mesh)
             values = stack.enter_context(_shadow(request.rounding)) if backend == "mock" else None
         try:
@@ -166,7 +168,7 @@ def compare_checkpoint(
             f"no prompt was given, and {checkpoint} has no {PROMPTS_FILE} to take one from. Add --prompt TEXT."
         )
     (ids,) = encode(FileTokenizer(checkpoint), [text])
-    with open_mesh(record.name, shape=record.mesh, backend=backend) as opened:
+    with open_mesh(record.name, shape=record.mesh, rows=record.rows, backend=backend) as opened:
         try:
             model = ModelFactory.from_pretrained(
                 checkpoint, device=opened, weight_dtype=dtype_of(weights), cache_dtype=dtype_of(kv)

@@ -52,7 +52,8 @@ def run(
     device
         Board to open.
     mesh
-        Rows x columns of chips, such as 2x4; default: the board's own. The model is split over the columns.
+        Rows x columns of chips, such as 2x4; default: the board's own. The model is split over the columns, and
+        with 2x4:hidden over the rows too; else rows are copies for other users.
     backend
         Default: a card if there is one, else the mock.
     prompt

@@ -40,6 +40,7 @@ from ttt_hw.layouts import (
     interleaved as interleaved,
     on_mesh as on_mesh,
     placed as placed,
+    weight_on_mesh as weight_on_mesh,
 )
 from ttt_hw.mesh import current_backend as current_backend, open_mesh as open_mesh
 from ttt_hw.options import (
@@ -294,4 +295,5 @@ __all__ = [
     "typical",
     "upload",
     "verify",
+    "weight_on_mesh",
 ]

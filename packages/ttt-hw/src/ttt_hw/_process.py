@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from ttt_hw.records import Board
+    from ttt_hw.records import Board, Rows
 
 Backend = Literal["mock", "simulator", "silicon"]
 
@@ -18,6 +18,8 @@ class Process:
     backend: Backend | None = None
     mesh: Any = None
     """The MeshDevice that is open now."""
+    rows: Rows = "replicas"
+    """What its rows are."""
     fabric: bool = False
     """Whether the links between chips have been set up for it, and have to be put back."""
     announced: bool = False

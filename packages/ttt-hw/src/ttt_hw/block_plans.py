@@ -80,8 +80,7 @@ class BlockPlans:
         self._ready: dict[tuple[int, str], tuple[Workload, BoundPlan]] = {}
         self._preparations: dict[Workload, Preparation] = {}
         self.hidden: dict[Mode, tuple[str, str]] = dict(hidden or {})
-        self._chips = board.mesh[1]
-        works = [(replace(work, chips=self._chips), weight) for work, weight in typical]
+        works = [(self._split(work), weight) for work, weight in typical]
         self._context = max(work.context for work, _ in works)
         self._last: dict[Workload, Workload] = {}
         cases = []
@@ -122,7 +121,7 @@ class BlockPlans:
 
     def times(self, work: Workload, /, part: str = "") -> tuple[OpTime, ...]:
         """How long each operation takes, or those of one part; context 0 is that of a typical run."""
-        return self._found(replace(work, chips=self._chips, context=work.context or self._context)).times(part)
+        return self._found(replace(self._split(work), context=work.context or self._context)).times(part)
 
     def sizes(self, work: Workload, /, part: str = "") -> tuple[int, int]:
         """The most bytes of a chip's DRAM that activations take while its operations run, or those of one part, and of L1 on a
@@ -152,7 +151,7 @@ class BlockPlans:
 
     def _complete(self, work: Workload) -> Workload:
         """A norm sees rows, and no cache: the part that sees one says the context, before it or in the forward before."""
-        work = replace(work, chips=self._chips)
+        work = self._split(work)
         if work.context:
             rows = _rows(work)
             if self._last.get(rows) != work:
@@ -160,6 +159,9 @@ class BlockPlans:
                 self._ready.clear()  # what rows alone stand for has changed
             return work
         return self._last.get(_rows(work)) or replace(work, context=self._context)
+
+    def _split(self, work: Workload) -> Workload:
+        return replace(work, chips=self._board.mesh[1], hidden_chips=self._board.hidden_chips)
 
     def part(self, name: str) -> Plans:
         """The plans of one part of the block, whose operations are called `name.…` in the whole."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from ttt_core import DeviceError
 from ttt_hw._process import PROCESS
@@ -18,6 +18,7 @@ from ttt_hw.records import (
     Board as Board,
     Chip as Chip,
     Rates as Rates,
+    Rows as Rows,
     TileCycles as TileCycles,
     Wiring as Wiring,
 )
@@ -32,7 +33,7 @@ TENSIX_CYCLES = TileCycles(  # 4096 FLOP per cycle at LoFi; tt-metal, tech_repor
 )
 
 # Fitted to published speeds of models, as `ttt calibrate` does it; the rows are in ttt_factory/published_models.json.
-HOST_TOKEN_US = 4900  # all that is left of a decode step, from 1B on one chip to 70B on eight
+HOST_TOKEN_US = 5600  # all that is left of a decode step, from 1B on one chip to 70B on eight
 HOST_CALL_US = 64  # prefills that are bound by no chip; 17 to 50 are published of ttnn.matmul alone
 
 # From tt-metal unless said: tech_reports/LLMs/llms.md and Saturating_DRAM_bandwidth, GEMM_FLOPS, CCLs; the NoC rates from
@@ -286,7 +287,9 @@ BOARDS: dict[str, Board] = {
 """Every board, by name."""
 
 _VARIANT = re.compile(r"([np](?:100|150|300))[a-ds]")  # n300s, p150a: the same card with another cooler or connector
-_known: dict[tuple[int, tuple[int, ...]], Board] = {}  # mesh devices that have been compared; ttnn never reuses an id
+_known: dict[
+    tuple[int, tuple[int, int], Rows], Board
+] = {}  # mesh devices that have been compared; ttnn never reuses an id
 
 
 def board(name: str) -> Board:
@@ -304,19 +307,24 @@ def board(name: str) -> Board:
 
 
 def board_as(name: str, mesh: str | None) -> Board:
-    """The record of a board opened as a mesh that people write as rows x columns, such as 2x4; None: its own shape.
+    """The record of a board opened as a mesh that people write as rows x columns, such as 2x4, or as 2x4:hidden where the rows
+    split the hidden dim; None: its own shape.
 
     Errors: DeviceError for an unknown board, a text that is no shape, a shape that the board does not open as.
     """
     record = board(name)
     if mesh is None:
         return record
-    found = re.fullmatch(r"(\d+)[x×](\d+)", mesh.strip().lower())
+    found = re.fullmatch(r"(\d+)[x×](\d+)(?::(\w+))?", mesh.strip().lower())
     shape = (int(found[1]), int(found[2])) if found else None
-    if shape not in record.shapes:
+    rows = (found[3] if found else None) or "replicas"
+    if shape not in record.shapes or rows not in get_args(Rows):
         allowed = ", ".join(f"{rows}x{columns}" for rows, columns in record.shapes)
-        raise DeviceError(f"{record.name} does not open as a mesh {mesh!r}: it opens as {allowed} (rows x columns).")
-    return replace(record, mesh=shape)
+        raise DeviceError(
+            f"{record.name} does not open as a mesh {mesh!r}: it opens as {allowed} (rows x columns), each with :hidden if the "
+            "rows split the hidden dim."
+        )
+    return replace(record, mesh=shape, rows=cast("Rows", rows))
 
 
 def board_of(mesh_device: Any) -> Board:
@@ -329,10 +337,11 @@ def board_of(mesh_device: Any) -> Board:
     if isinstance(mesh_device, Board):
         return mesh_device
     shape = cast("tuple[int, int]", tuple(mesh_device.shape))
-    key = (mesh_device.id(), shape)
+    rows: Rows = PROCESS.rows if mesh_device is PROCESS.mesh else "replicas"
+    key = (mesh_device.id(), shape, rows)
     if key not in _known:
         ours = PROCESS.board if mesh_device is PROCESS.mesh else None
-        _known[key] = as_reported(replace(ours or _recognise(mesh_device, shape), mesh=shape), mesh_device)
+        _known[key] = as_reported(replace(ours or _recognise(mesh_device, shape), mesh=shape, rows=rows), mesh_device)
     return _known[key]
 
 

@@ -13,7 +13,7 @@ from ttt_hw.records import Board
 from ttt_hw.requests import TensorType
 from ttt_shard_dsl import Placement, parse
 
-__all__ = ["DRAM", "L1", "interleaved", "on_mesh", "placed"]
+__all__ = ["DRAM", "L1", "interleaved", "on_mesh", "placed", "weight_on_mesh"]
 
 DRAM, L1 = "b h s d in dram", "b h s d in l1"  # of the four dims of an activation
 _NAMES = ("b", "h", "s", "d")
@@ -65,6 +65,17 @@ def on_mesh(text: str, *, dim: int, axis: str = "cols", multiple: int = 1) -> st
     padded = f"{name}|{multiple}" if multiple > 1 else name
     words[dim] = "@".join([padded, axis, *places])
     return f"{' '.join(words)} in {rest}"
+
+
+def weight_on_mesh(text: str, board: Board, *, hidden: int | None, inner: int | None, multiple: int = 1) -> str:
+    """A weight's layout of one chip as that of the whole weight: dim `inner` is split over the columns of the mesh (of heads,
+    inner dims, the vocabulary), dim `hidden` over the rows where these split the hidden dim. None: the weight has no such dim.
+    """
+    if inner is not None:
+        text = on_mesh(text, dim=inner, multiple=multiple)
+    if hidden is not None and board.hidden_chips > 1:
+        text = on_mesh(text, dim=hidden, axis="rows")
+    return text
 
 
 def row_of_cores(cores: int, grid: tuple[int, int]) -> str:

@@ -14,6 +14,7 @@ from ttt_hw._kept import drop
 from ttt_hw._process import PROCESS, Backend
 from ttt_hw.catalogue import Board, board, board_of
 from ttt_hw.errors import sentence
+from ttt_hw.records import Rows
 
 __all__ = ["current_backend", "open_mesh"]
 
@@ -23,11 +24,14 @@ SIMULATOR_VARIABLE = "TT_METAL_SIMULATOR"
 
 
 @contextmanager
-def open_mesh(name: str, *, shape: tuple[int, int] | None = None, backend: str | None = None) -> Iterator[Any]:
+def open_mesh(
+    name: str, *, shape: tuple[int, int] | None = None, backend: str | None = None, rows: Rows = "replicas"
+) -> Iterator[Any]:
     """Open a board's chips as one ttnn MeshDevice, closed when the block ends, also by an error.
 
-    `shape` (rows, columns) is the board's own unless given. `backend` is "mock", "simulator", "silicon", or None: a
-    card that is present is used, and with none a mock, which is said once on stderr.
+    `shape` (rows, columns) is the board's own unless given. `rows` says what the rows are to models: "replicas" for other
+    users, or with "hidden" parts of the hidden dim, so that each weight is split along both axes. `backend` is "mock",
+    "simulator", "silicon", or None: a card that is present is used, and with none a mock, which is said once on stderr.
 
     With several chips, ttnn's fabric is set up for the time that the mesh is open, unless the caller has set it: FABRIC_1D,
     with which collectives run along either axis of the mesh.
@@ -36,6 +40,8 @@ def open_mesh(name: str, *, shape: tuple[int, int] | None = None, backend: str |
     """
     record = board(name)
     shape = _legal_shape(record, shape)
+    if rows not in get_args(Rows):
+        raise DeviceError(f"rows={rows!r} is not known: allowed are {', '.join(map(repr, get_args(Rows)))}.")
     chosen = _checked(backend) if backend is not None else _present(record)
     _refuse_contradictions(chosen)
     _claim(record, chosen)
@@ -44,6 +50,7 @@ def open_mesh(name: str, *, shape: tuple[int, int] | None = None, backend: str |
         with opening:
             mesh = _open(record, shape, chosen)
         try:
+            PROCESS.rows = rows
             board_of(mesh)
             yield mesh
         finally:

@@ -6,9 +6,9 @@ Units: bytes, hertz, GB/s (1e9 bytes per second). Grids are (x, y) in cores; mes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
-__all__ = ["Board"]
+__all__ = ["Board", "Rows"]
 
 Topology = Literal["linear", "ring", "mesh"]
 
@@ -127,6 +127,11 @@ class Wiring:
     """One mask for each chip of a card in turn."""
 
 
+Rows: TypeAlias = Literal["replicas", "hidden"]
+"""What the rows of a mesh are: copies of the model for other users, or parts of the hidden dim (tensor parallel along both
+axes). The columns always split heads, inner dims and the vocabulary."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Board:
     """One product, or one system of several: which chip, how many, and the meshes they open as.
@@ -147,6 +152,7 @@ class Board:
     link_gb_per_s: float = 0.0
     """Of one link in one direction."""
     wiring: Wiring
+    rows: Rows = "replicas"
 
     def __hash__(self) -> int:
         """Of the name and the shape alone: boards are keys of many caches, and records of one name seldom differ."""
@@ -179,6 +185,21 @@ class Board:
     @property
     def num_chips(self) -> int:
         return self.mesh[0] * self.mesh[1]
+
+    @property
+    def hidden_chips(self) -> int:
+        """Over how many chips, those of a column, the hidden dim is split."""
+        return self.mesh[0] if self.rows == "hidden" else 1
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the model it holds, each for its own users."""
+        return self.mesh[0] // self.hidden_chips
+
+    @property
+    def mesh_text(self) -> str:
+        """As `board_as` reads it."""
+        return f"{self.mesh[0]}x{self.mesh[1]}" + ("" if self.rows == "replicas" else f":{self.rows}")
 
     @property
     def topology(self) -> Topology:

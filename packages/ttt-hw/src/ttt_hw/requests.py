@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Literal
 
-from ttt_core import Mode, ShapeError
+from ttt_core import Mode, PlacementError, ShapeError
 from ttt_hw.compute import ComputeKernel
 from ttt_hw.transfer import DType
 from ttt_shard_dsl import TILE
@@ -58,8 +58,8 @@ StoredKind = Literal["weight", "cache", "table", "index"]
 class Workload:
     """What a forward is asked to do: `users` decode together, or one prompt of `tokens` is read.
 
-    `context` is what a cache holds a user; `chips` split heads and columns among them (tensor parallel). Of a prompt the
-    first `start` tokens are in the cache already. `block` > 0: the cache is paged, in blocks of so many tokens.
+    `context` is what a cache holds a user; `chips` split heads and columns among them, `hidden_chips` the hidden dim (tensor
+    parallel along the columns and the rows of a mesh). Of a prompt the first `start` tokens are in the cache already. `block` > 0: the cache is paged, in blocks of so many tokens.
     """
 
     mode: Mode
@@ -67,6 +67,7 @@ class Workload:
     tokens: int = 1
     context: int
     chips: int = 1
+    hidden_chips: int = 1
     start: int = 0
     block: int = 0
 
@@ -74,6 +75,23 @@ class Workload:
     def rows(self) -> int:
         """Rows of an activation: users in decode, in prefill the tokens padded to whole tiles."""
         return self.users if self.mode == "decode" else -(-self.tokens // TILE) * TILE
+
+    def hidden(self, dim: int) -> int:
+        """A chip's part of a hidden dim. Errors: PlacementError where that is not whole tiles."""
+        if self.hidden_chips > 1 and dim % (TILE * self.hidden_chips):
+            raise PlacementError(
+                f"a hidden dim of {dim} does not split over {self.hidden_chips} rows of chips in whole tiles of {TILE}. Open a "
+                "mesh with fewer rows, or with rows as replicas."
+            )
+        return dim // self.hidden_chips
+
+    def with_whole_rows(self, what: str) -> None:
+        """Raise PlacementError where chips split the hidden dim: `what` reads it whole."""
+        if self.hidden_chips > 1:
+            raise PlacementError(
+                f"{what} do not split over {self.hidden_chips} rows of chips yet. Open a mesh with one row, or with rows as "
+                "replicas."
+            )
 
     def __str__(self) -> str:
         what = f"{self.users} users" if self.mode == "decode" else f"{self.tokens} tokens"
@@ -275,7 +293,7 @@ class RouterRequest(OpRequest):
 class NormRequest(OpRequest):
     """Normalisation of x [batch, heads, rows, dim] over dim; inputs x, then weight and bias [1, 1, 1, dim] as asked for.
 
-    `chips` > 1: dim is this chip's part, and the statistics are gathered over that many.
+    `chips` > 1: dim is this chip's part, and the statistics are gathered over that many, along an axis of the mesh.
     """
 
     inputs: tuple[str, ...] = ("x", "weight")
@@ -286,6 +304,7 @@ class NormRequest(OpRequest):
     bias: bool = False
     dtype: DType = "bfloat16"
     chips: int = 1
+    axis: int = 1
 
     @property
     def operands(self) -> tuple[TensorType, ...]:

@@ -16,6 +16,7 @@ from ttt_hw import (
     given_or_own,
     prefilling,
     typical,
+    weight_on_mesh,
 )
 from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
@@ -102,5 +103,5 @@ class LayerNorm(PlannedBlock, Loadable):
             shape=shape,
             dtype=self._plans.dtypes[role],
             device=self._device,
-            placement=self._plans.stored[role],
+            placement=weight_on_mesh(self._plans.stored[role], board_of(self._device), hidden=3, inner=None),
         )

@@ -9,10 +9,13 @@ __all__ = ["norm_request"]
 
 
 def norm_request(spec: NormSpec, work: Workload, *, rows: int | None = None) -> BlockRequest:
-    """x [1, 1, rows, dim] → the same; rows are those of the workload unless given. An offset is added to the weight as stored."""
+    """x [1, 1, rows, a chip's part of dim] → the same; rows are those of the workload unless given. An offset is added to the
+    weight as stored.
+    """
     rows = work.rows if rows is None else rows
-    shape = (1, 1, rows, spec.dim)
-    vector = TensorType(shape=(1, 1, 1, spec.dim))
+    dim = work.hidden(spec.dim)
+    shape = (1, 1, rows, dim)
+    vector = TensorType(shape=(1, 1, 1, dim))
     names = [name for name, wanted in (("weight", spec.weight), ("bias", spec.bias)) if wanted]
     request = NormRequest(
         name="norm",
@@ -22,6 +25,8 @@ def norm_request(spec: NormSpec, work: Workload, *, rows: int | None = None) -> 
         epsilon=spec.eps,
         weight=spec.weight,
         bias=spec.bias,
+        chips=work.hidden_chips,
+        axis=0,
     )
     return BlockRequest(
         mode=work.mode,

@@ -16,6 +16,7 @@ from ttt_hw import (
     given_or_own,
     prefilling,
     typical,
+    weight_on_mesh,
 )
 from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
@@ -77,7 +78,7 @@ class RMSNorm(PlannedBlock, Loadable):
                 shape=shape,
                 dtype=self._plans.dtypes["weight"],
                 device=device,
-                placement=self._plans.stored["weight"],
+                placement=weight_on_mesh(self._plans.stored["weight"], board, hidden=3, inner=None),
             )
 
     @property

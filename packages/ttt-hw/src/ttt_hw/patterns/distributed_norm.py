@@ -34,10 +34,8 @@ class DistributedNorm(Pattern[NormRequest]):
     @classmethod
     def candidates(cls, request: NormRequest, board: Board) -> Iterator[DistributedNorm]:
         if request.chips > 1:
-            for axis in (1, 0):
-                if board.mesh[axis] == request.chips:
-                    yield cls(axis=axis, memory="l1")
-                    yield cls(axis=axis, memory="dram")
+            yield cls(axis=request.axis, memory="l1")
+            yield cls(axis=request.axis, memory="dram")
 
     def accepts(self, request: NormRequest, board: Board) -> tuple[tuple[str, ...], ...]:
         own, other = ("l1", "dram") if self.memory == "l1" else ("dram", "l1")
@@ -50,6 +48,8 @@ class DistributedNorm(Pattern[NormRequest]):
     def problems(self, request: NormRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
         if request.chips < 2:
             yield "one chip has whole rows; use InterleavedNorm"
+        elif self.axis != request.axis:
+            yield f"statistics are gathered along axis {self.axis}; the rows are split along axis {request.axis}"
         elif board.mesh[self.axis] != request.chips:
             yield (
                 f"axis {self.axis} of the {board.mesh[0]}x{board.mesh[1]} mesh has {board.mesh[self.axis]} chips; the rows "
