@@ -132,7 +132,7 @@ class FFNWeights:
         self._check_bias(name, experts)
         if experts is None:
             return NoWeight()
-        placement, count = self._plans.stored[name], len(experts)
+        count = len(experts)
         return LazyWeight(
             [
                 as_source(bias, shape=(width,), name=f"the {role} bias of expert {expert}")
@@ -142,7 +142,7 @@ class FFNWeights:
             shape=(1, count, 1, width),
             dtype=self._plans.dtypes[name],
             device=self._device,
-            placement=on_mesh(placement, dim=3, multiple=TILE * self._chips) if split else placement,
+            placement=self._placed(name, hidden=None, inner=3 if split else None),
         )
 
     def _check_bias(self, name: str, bias: object) -> None:
