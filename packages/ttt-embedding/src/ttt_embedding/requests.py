@@ -45,8 +45,8 @@ MAX_COLUMNS = (
 def embedding_request(
     spec: EmbeddingSpec, work: Workload, precision: Mapping[str, DType] | None = None, *, split: bool = False
 ) -> BlockRequest:
-    """ids [1, rows] → [1, 1, rows, a chip's part of hidden_dim]; the table is stored multiplied by the scale, whole on every chip, or with `split`
-    in equal parts of its columns, which are joined.
+    """ids [1, rows] → [1, 1, rows, a chip's part of hidden_dim]; the table is stored multiplied by the scale, with all ids on
+    every chip, or with `split` in equal parts of its columns, which are joined.
 
     Errors: ShapeError for columns that are no whole tiles on each chip, PlacementError for a projection, or with `split`, where
     chips split the hidden dim.

@@ -59,7 +59,8 @@ class Workload:
     """What a forward is asked to do: `users` decode together, or one prompt of `tokens` is read.
 
     `context` is what a cache holds a user; `chips` split heads and columns among them, `hidden_chips` the hidden dim (tensor
-    parallel along the columns and the rows of a mesh). Of a prompt the first `start` tokens are in the cache already. `block` > 0: the cache is paged, in blocks of so many tokens.
+    parallel along the columns and the rows of a mesh). Of a prompt the first `start` tokens are in the cache already.
+    `block` > 0: the cache is paged, in blocks of so many tokens.
     """
 
     mode: Mode
