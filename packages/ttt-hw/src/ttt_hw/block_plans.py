@@ -126,7 +126,7 @@ class BlockPlans:
     def sizes(self, work: Workload, /, part: str = "") -> tuple[int, int]:
         """The most bytes of a chip's DRAM that activations take while its operations run, or those of one part, and of L1 on a
         core; context 0 is that of a typical run."""
-        plan = self._found(replace(work, chips=self._chips, context=work.context or self._context))
+        plan = self._found(replace(self._split(work), context=work.context or self._context))
         ops = [op for op in plan.ops if op.request.name.startswith(f"{part}." if part else "")]
         return max((op.dram_bytes for op in ops), default=0), max((op.l1_bytes for op in ops), default=0)
 
