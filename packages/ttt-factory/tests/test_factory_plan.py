@@ -151,7 +151,7 @@ def test_a_plan_of_another_model_is_refused(t3k: ModelPlan, tmp_path: Path) -> N
     [
         ("not toml at all", "is no plan: "),
         ("schema = 9", "has schema 9; this version reads 1"),
-        ('schema = 1\ndevice = "t3k"', "'mesh' must be a list, not None"),
+        ('schema = 1\ndevice = "t3k"', "'mesh' must be a str, not None"),
     ],
 )
 def test_files_that_are_no_plan(tmp_path: Path, text: str, said: str) -> None:
