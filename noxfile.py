@@ -117,6 +117,12 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def layers(session: nox.Session) -> None:
+    """One layer of real models on t3k, p150x8 and tg, every operation accepted; `-- --boards t3k --models qwen3-32b` some."""
+    session.run("python", "-m", "tools.real_layers", *session.posargs)
+
+
+@nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """The configurations of models/ whose blocks are tested; `-- --html FILE` writes a page, `-- --record` their contracts."""
     session.run("python", "-m", "tools.coverage", *session.posargs)
