@@ -14,7 +14,7 @@ import ttnn
 from numpy.typing import NDArray
 
 from ttt_core import GoldenError, PlacementError, ShapeError
-from ttt_hw import download, source_of, upload
+from ttt_hw import download, run_in_process, source_of, upload
 from ttt_testing import max_difference, pcc, remembered, round_to, shadow
 from ttt_weights import ArraySource, LazyWeight
 
@@ -538,3 +538,24 @@ def test_what_is_remembered_has_its_value_in_later_shadows(mesh: Any) -> None:
             assert torch.equal(values.to_torch(written), torch.ones_like(a))
     with shadow("device") as values:
         assert torch.equal(values.to_torch(copied), round_to(a, ttnn.bfloat8_b))
+
+
+def shared_and_written() -> list[list[float]]:
+    """Chips that read the same share a result; one that is written is each chip's own."""
+    from ttt_hw import board_of, open_mesh
+    from ttt_shard_dsl import parse
+
+    with open_mesh("n300", backend="mock") as mesh, shadow() as values:
+        place = parse("b h s d@cols in dram").place((1, 1, 32, 64), device=board_of(mesh), dtype="bfloat16", tiled=True)
+        halves = np.concatenate([np.ones((1, 1, 32, 32)), np.full((1, 1, 32, 32), 2)], -1).astype(np.float32)
+        own = upload(halves, mesh, dtype="bfloat16", placement=place)
+        x = upload(np.ones((1, 1, 32, 32), np.float32), mesh, dtype="bfloat16")
+        first, second = ttnn.mul(x, 2.0), ttnn.mul(x, 3.0)
+        ttnn.add_(first, own)
+        kept = ttnn.add(second, own)
+        found = [[float(shard.mean()) for shard in values.shards(tensor)] for tensor in (x, first, second, kept)]
+        return found
+
+
+def test_chips_that_read_the_same_share_a_result_until_it_is_written() -> None:
+    assert run_in_process(shared_and_written, device="n300") == [[1.0, 1.0], [3.0, 4.0], [3.0, 3.0], [4.0, 5.0]]
