@@ -12,6 +12,7 @@ from ttt_factory.check import check, validate
 from ttt_factory.huggingface import read_json, spec_of_config
 from ttt_factory.memory import Demand
 from ttt_hw import board, open_mesh
+from ttt_hw._kept import drop
 
 CONFIGS = Path(__file__).with_name("configs")
 PREFILL = (128, 1024, 2048)
@@ -35,6 +36,7 @@ def main(device: str) -> None:
                     report = check(demand, PREFILL, mesh).to_json()
                 except PlacementError as error:
                     report = {"refused": str(error)}
+                drop(mesh)  # what a model's operations keep in L1 is no other model's
                 reports[f"{path.stem} {batch} {dtype}"] = report
     print(json.dumps(reports))
 

@@ -265,7 +265,8 @@ def test_other_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert "28 query heads and 4 key-value heads do not split over 8 chips" in capsys.readouterr().err
     assert main(["check", config, "--device", "t3k", "--mesh", "3x3"]) == 2
     assert (
-        "t3k does not open as a mesh '3x3': it opens as 1x8, 8x1, 2x4, 4x2 (rows x columns)." in capsys.readouterr().err
+        "t3k does not open as a mesh '3x3': it opens as 1x8, 8x1, 2x4, 4x2 (rows x columns), each with :hidden"
+        in capsys.readouterr().err
     )
     assert main(["check", config, "--device", "t4k"]) == 2
     assert "Unknown device 't4k'" in capsys.readouterr().err

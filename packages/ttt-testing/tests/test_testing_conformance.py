@@ -62,7 +62,7 @@ def test_real_blocks_conform(blocks: Any, mesh: Any) -> None:
     attention, ffn, norm = blocks.attention(), blocks.ffn(), blocks.norm()
     base = dict.fromkeys(("prefill", "decode", "precision", "memory"), "passed")
     assert found(checked(attention, blocks.of(attention), mesh)) == base | {
-        "cached": "passed", "weighted": "passed", "windowed": "not implemented", "paged": "not implemented",
+        "cached": "passed", "weighted": "passed", "windowed": "not implemented", "paged": "passed",
     }  # fmt: skip
     assert found(checked(ffn, blocks.of(ffn), mesh, "feed_forward")) == base | {"weighted": "passed"}
     assert found(checked(norm, None, mesh, "norm")) == base | {"weighted": "passed"}
