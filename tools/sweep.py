@@ -165,16 +165,14 @@ def fingerprint() -> str:
 def work(board: str, mesh: str, models: list[str]) -> int:
     """All models on one open mesh; a line of JSON for each cell."""
     from ttt_hw import board_as, open_mesh
-    from ttt_hw._kept import drop
 
     record = board_as(board, mesh)
-    with open_mesh(board, shape=record.mesh, backend="mock") as opened:
-        for model in models:
+    for model in models:
+        # Closed after each: a process runs one model, and programs and fused sums keep semaphores and buffers in L1.
+        with open_mesh(board, shape=record.mesh, backend="mock") as opened:
             cells = list(check(model, opened))
-            for number, cell in enumerate(cells):
-                print(json.dumps({**cell, "last": number == len(cells) - 1}), flush=True)
-            drop(opened)
-            opened.clear_program_cache()  # a process runs one model; programs keep semaphores in L1
+        for number, cell in enumerate(cells):
+            print(json.dumps({**cell, "last": number == len(cells) - 1}), flush=True)
     return 0
 
 
