@@ -60,7 +60,7 @@ for entry in distribution({package!r}).entry_points:
     if entry.group == {group!r}:
         given = entry.load()
         protocol, make = (given[name] if isinstance(given, dict) else getattr(given, name) for name in ("protocol", "make"))
-        made = typing.get_type_hints(make).get("return")
+        made = typing.get_type_hints(getattr(make, "func", make)).get("return")
         cls = (typing.get_args(made) or (made,))[0]
         print(protocol, cls.__module__, cls.__qualname__)
 """
