@@ -23,6 +23,7 @@ __all__ = ["FusedAllReduce"]
 
 HEADER_BYTES = 16 * 48  # of packets that a link's worker prepares
 TURNS = 2  # buffers, each with its semaphore, that calls take in turn
+KEPT_SHARE = 16  # of a core's L1 at most one part is kept for a sum: prompts, which use none of them, go without it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +50,16 @@ class FusedAllReduce(Pattern[CollectiveRequest]):
 
     @classmethod
     def candidates(cls, request: CollectiveRequest, board: Board) -> Iterator[FusedAllReduce]:
-        """One, so that all workloads share its buffers: the most cores whose shards fill a packet; where it is the faster way."""
+        """One, so that all workloads share its buffers: the most cores whose shards fill a packet; where it is the faster way
+        and keeps little."""
         if request.kind != "all_reduce" or tile_rows(request.shape) != 1:
             return
         every = list(cls._every(request, board))
         full = [one for one in every if one._shard(request) >= packet_bytes(request.dtype)]
         for one in (full or every[-1:])[:1]:
             split = AllReduce(num_links=board.links, memory="l1")
+            if sum(one.keeps(request, board).values()) * KEPT_SHARE > board.l1_bytes_per_core:
+                return
             if _time(one, request, board) < _time(split, request, board):
                 yield one
 
