@@ -39,7 +39,9 @@ AttentionT = TypeVar("AttentionT", bound="BaseAttention")
 
 
 class BaseAttention(PlannedBlock, Loadable):
-    """softmax(q·kᵀ · scale + mask)·v per head, as its spec says, heads joined by the output weight.
+    """Attention of which a subclass may compute scores, softmax and values itself; all else is here.
+
+    softmax(q·kᵀ · scale + mask)·v per head, as its spec says, heads joined by the output weight.
 
     Everything that a spec says is done by ttnn's fused attention, or step by step where that does not know it. A subclass that
     defines `compute_attention` computes scores, softmax and values itself, and needs nothing else: projections, heads,

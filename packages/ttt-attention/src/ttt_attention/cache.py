@@ -20,7 +20,9 @@ MAX_USERS = 32  # one tile of rows: the decode kernels take a user a row
 
 @dataclass(frozen=True, slots=True)
 class ContiguousKVCache:
-    """Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM; on a mesh, of each chip's heads.
+    """Keys and values of all users, each with room for the whole context.
+
+    Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM; on a mesh, of each chip's heads.
 
     `user` is the slot that a prefill fills, and `start` the tokens of its prompt that are there already. `slot` is then what
     the fused attention reads it by: a page table [1, 1] with the user, whose one page is the whole context.

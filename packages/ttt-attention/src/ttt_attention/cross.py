@@ -40,7 +40,9 @@ PROMPT, USERS = 128, 32  # of a typical run
 
 @dataclass(frozen=True, slots=True)
 class MemoryCache:
-    """Keys and values [users, kv_heads, M in whole tiles, padded head_dim] that a memory of M tokens has, for each user.
+    """Keys and values of what each user's decoder attends to.
+
+    Keys and values [users, kv_heads, M in whole tiles, padded head_dim] that a memory of M tokens has, for each user.
 
     `last` [users], int32, has the number of the memory's last token.
     """
@@ -60,7 +62,9 @@ class MemoryCache:
 
 
 class MultiHeadCrossAttention(TimedByPlans, Loadable):
-    """softmax(q·kᵀ · scale)·v per head, q of x, k and v of a memory that an encoder made; every query sees all of it.
+    """Attention to another sequence, as of a decoder to what an encoder made.
+
+    softmax(q·kᵀ · scale)·v per head, q of x, k and v of a memory that an encoder made; every query sees all of it.
 
     Query heads may share key-value heads. The columns of a mesh split the heads and sum their outputs.
     Shapes: q [H·hd, D], k and v [KV·hd, D'], o [D, H·hd] as transformers stores them, biases [rows]; forwards as in

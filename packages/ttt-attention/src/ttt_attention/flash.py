@@ -10,7 +10,9 @@ __all__ = ["FlashAttention"]
 
 
 class FlashAttention(GroupedQueryAttention):
-    """GroupedQueryAttention that is refused where ttnn's fused operation cannot compute it.
+    """Attention in one fused operation, whose scores never lie in memory.
+
+    GroupedQueryAttention that is refused where ttnn's fused operation cannot compute it.
 
     GroupedQueryAttention runs by the same operation wherever it can, and does the rest step by step.
     Errors: SpecError for a soft-cap, ALiBi or chunks, and those of GroupedQueryAttention.

@@ -13,7 +13,9 @@ __all__ = ["MultiHeadAttention"]
 
 
 class MultiHeadAttention(GroupedQueryAttention):
-    """softmax(q·kᵀ/√head_dim + causal mask)·v, each head with its own q, k and v; everything else as GroupedQueryAttention.
+    """Attention whose heads each have keys and values of their own.
+
+    softmax(q·kᵀ/√head_dim + causal mask)·v, each head with its own q, k and v; everything else as GroupedQueryAttention.
 
     Errors: SpecError for fewer key-value heads than query heads, and those of GroupedQueryAttention.
     Source: arXiv 1706.03762 section 3.2.2.

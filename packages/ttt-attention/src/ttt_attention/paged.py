@@ -19,7 +19,9 @@ __all__ = ["PagedKVCache", "page_table"]
 
 @dataclass(frozen=True, slots=True)
 class PagedKVCache:
-    """Keys and values [blocks, kv_heads, block, padded head_dim] of one layer, in DRAM; on a mesh, of each chip's heads.
+    """Keys and values in blocks that users are given as they need them.
+
+    Keys and values [blocks, kv_heads, block, padded head_dim] of one layer, in DRAM; on a mesh, of each chip's heads.
 
     Which blocks a user has says the page table that a forward is given: in decode [B, blocks of a user], in prefill
     [1, blocks of the user] (see `page_table`). `start`: tokens of the prompt that are there already. Source: arXiv 2309.06180.

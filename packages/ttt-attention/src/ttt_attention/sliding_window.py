@@ -13,7 +13,9 @@ __all__ = ["SlidingWindowAttention"]
 
 
 class SlidingWindowAttention(GroupedQueryAttention):
-    """GroupedQueryAttention whose queries see `window` tokens, themselves included; 4096 unless told.
+    """Attention to the last tokens only.
+
+    GroupedQueryAttention whose queries see `window` tokens, themselves included; 4096 unless told.
 
     Errors: SpecError for a spec without a window, and those of GroupedQueryAttention.
     Source: arXiv 2310.06825 section 2.

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Weighted as Weighted,
     )
     from ttt_core.reference import Closeness as Closeness, Referenced as Referenced, TrackedSpec as TrackedSpec
+    from ttt_core.registry import ModuleRecord as ModuleRecord, ModuleTier as ModuleTier, modules as modules
 else:
     from ttt_core.on_demand import on_demand
 
@@ -80,6 +81,7 @@ else:
                 "Weighted",
             ],
             "reference": ["Closeness", "Referenced", "TrackedSpec"],
+            "registry": ["ModuleRecord", "ModuleTier", "modules"],
         },
         globals(),
     )
@@ -101,6 +103,8 @@ __all__ = [
     "LazyModule",
     "LogitRows",
     "Mode",
+    "ModuleRecord",
+    "ModuleTier",
     "Norm",
     "Paged",
     "PlacementError",
@@ -117,5 +121,6 @@ __all__ = [
     "Weight",
     "WeightError",
     "Weighted",
+    "modules",
     "on_demand",
 ]

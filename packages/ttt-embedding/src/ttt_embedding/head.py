@@ -36,7 +36,9 @@ __all__ = ["LMHead"]
 
 
 class LMHead(PlannedBlock, Loadable):
-    """logits = multiplier · (t(x) · weightᵀ + bias), with a soft-cap c then c · tanh(logits / c); t is `transform`, if any.
+    """Hidden states to logits over the vocabulary.
+
+    logits = multiplier · (t(x) · weightᵀ + bias), with a soft-cap c then c · tanh(logits / c); t is `transform`, if any.
 
     The vocabulary is split over the columns of a mesh and joined again. The multiplier is in weight and bias.
 

@@ -28,7 +28,9 @@ __all__ = ["PositionEmbedding", "sinusoidal_table"]
 
 
 class PositionEmbedding(PlannedBlock, Loadable):
-    """y[i] = table[offset + ids[i]], where ids are positions, learned or sinusoidal as the spec says.
+    """Positions to rows that are added to hidden states, learned or sinusoidal.
+
+    y[i] = table[offset + ids[i]], where ids are positions, learned or sinusoidal as the spec says.
 
     Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [offset + num_positions, hidden_dim], the spec's own
     where it is sinusoidal. Keeps ttt_core.Embedding.

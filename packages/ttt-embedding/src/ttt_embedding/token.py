@@ -30,7 +30,9 @@ __all__ = ["TokenEmbedding"]
 
 
 class TokenEmbedding(PlannedBlock, Loadable):
-    """y[i] = norm(scale · table[ids[i]] · projectionᵀ), without projection or norm where there is none.
+    """Token ids to hidden states: rows of a table.
+
+    y[i] = norm(scale · table[ids[i]] · projectionᵀ), without projection or norm where there is none.
 
     Shapes: ids [1, rows] uint32, row-major → [1, 1, rows, hidden_dim]; table [vocab_size, hidden_dim], or with the spec's
     embedding_dim [vocab_size, embedding_dim], and projection [hidden_dim, embedding_dim]. With `split` each chip of a row of the

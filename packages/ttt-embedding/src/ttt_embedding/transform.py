@@ -31,7 +31,9 @@ __all__ = ["HeadTransform"]
 
 
 class HeadTransform(PlannedBlock, Loadable):
-    """y = norm(activation(x · weightᵀ + bias)); without `norm` as it is.
+    """A dense layer with activation and norm, between the last layer and the head.
+
+    y = norm(activation(x · weightᵀ + bias)); without `norm` as it is.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; weight [hidden_dim, hidden_dim], stored transposed, the same on every chip;
     bias [hidden_dim], None where the spec has none.

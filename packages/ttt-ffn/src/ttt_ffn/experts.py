@@ -34,7 +34,9 @@ __all__ = ["MoE"]
 
 
 class MoE(PlannedBlock, Loadable):
-    """y = Σ over a row's `active` best experts e of weight_e · e(x) + shared(x); each of them is as GatedMLP or MLP.
+    """A mixture of experts: each row goes through those that a router chooses, and through shared ones.
+
+    y = Σ over a row's `active` best experts e of weight_e · e(x) + shared(x); each of them is as GatedMLP or MLP.
 
     Logits are x · routerᵀ + router_bias; which experts are best, and their weights, MoESpec says. shared(x) is there where the
     spec has it, times sigmoid(x · shared_routerᵀ) where that is gated.

@@ -29,7 +29,9 @@ __all__ = ["GatedMLP", "GeGLU", "SwiGLU"]
 
 
 class GatedMLP(PlannedBlock, Loadable):
-    """y = (activation(x · gateᵀ + gate_bias) ⊙ (x · upᵀ + up_bias)) · downᵀ + down_bias.
+    """The feed-forward block whose activation gates a second projection: SwiGLU, GeGLU and their kin.
+
+    y = (activation(x · gateᵀ + gate_bias) ⊙ (x · upᵀ + up_bias)) · downᵀ + down_bias.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; gate, up [intermediate_dim, hidden_dim], down [hidden_dim,
     intermediate_dim], all stored transposed; biases are as long as their weights have rows, None where the spec has none. The

@@ -29,7 +29,9 @@ __all__ = ["MLP"]
 
 
 class MLP(PlannedBlock, Loadable):
-    """y = activation(x · upᵀ + up_bias) · downᵀ + down_bias.
+    """The feed-forward block without a gate: two matrices with an activation between.
+
+    y = activation(x · upᵀ + up_bias) · downᵀ + down_bias.
 
     Shapes: x [1, 1, rows, hidden_dim] → the same; up [intermediate_dim, hidden_dim], down [hidden_dim, intermediate_dim], stored
     transposed; up_bias [intermediate_dim], down_bias [hidden_dim], None where the spec has none. The columns of a mesh split the

@@ -26,7 +26,9 @@ __all__ = ["LayerNorm"]
 
 
 class LayerNorm(PlannedBlock, Loadable):
-    """y = (x − mean(x)) / sqrt(var(x) + eps) · (offset + weight) + bias, over the last dim.
+    """Normalisation of rows to mean 0 and variance 1, with or without weight and bias.
+
+    y = (x − mean(x)) / sqrt(var(x) + eps) · (offset + weight) + bias, over the last dim.
 
     Shapes: x [1, 1, rows, dim] → the same; weight and bias [dim], each None where the spec has none.
     Made from a spec or its fields as keywords, then with a bias unless told; without weight and bias, for `load` to give them.

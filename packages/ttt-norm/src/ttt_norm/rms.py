@@ -26,7 +26,9 @@ __all__ = ["RMSNorm"]
 
 
 class RMSNorm(PlannedBlock, Loadable):
-    """y = x / sqrt(mean(x²) + eps) · (offset + weight), over the last dim.
+    """Normalisation of rows by their root mean square.
+
+    y = x / sqrt(mean(x²) + eps) · (offset + weight), over the last dim.
 
     Shapes: x [1, 1, rows, dim] → the same; weight [dim], None where the spec has none.
     Made from a spec or its fields as keywords; without a weight, for `load` to give it.

@@ -14,8 +14,9 @@ __all__ = ["EncoderLayer"]
 
 
 class EncoderLayer:
-    """A layer that sees a whole sequence at once, and keeps no cache: what DecoderLayer computes, with an attention that is not
-    causal, by post_norm unless `residual_pattern` says otherwise.
+    """A layer that sees a whole sequence at once and keeps no cache.
+
+    What DecoderLayer computes, with an attention that is not causal, by post_norm unless `residual_pattern` says otherwise.
 
     Shapes: x [1, 1, S, D] of one sequence → the same; positions [1, S].
     Errors: those of DecoderLayer.

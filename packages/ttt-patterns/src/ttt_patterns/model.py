@@ -17,7 +17,7 @@ __all__ = ["DecoderModel"]
 
 
 class DecoderModel(Timed):
-    """embedding → layers → final norm → head; keeps ttt_core.CausalLM.
+    """A decoder-only language model: embedding → layers → final norm → head; keeps ttt_core.CausalLM.
 
     Prefill takes the prompts one at a time, each padded on the right to whole tiles: attention is causal, so padding changes
     no earlier token, and its cache rows are overwritten before decode attends to them.
