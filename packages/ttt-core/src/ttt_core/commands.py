@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["list_modules", "search"]
 
 list_modules = App(help="List the blocks of the installed packages, by category.")
+"""`ttt list-modules`."""
 search = App(help="Find a block by words, and how to import it.")
+"""`ttt search`."""
 
 
 @list_modules.default
