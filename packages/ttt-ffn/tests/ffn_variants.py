@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from transformers.models.phimoe.modeling_phimoe import sparsemixer
 
 from ttt_ffn import MLP, ActivationType, FFNSpec, GatedMLP, MoE, MoESpec, ffn_request
 from ttt_ffn.requests import PROFILES
@@ -149,7 +150,12 @@ def build_experts(spec: MoESpec, mesh: Any, precision: Precision) -> Any:
 
 
 def routing(spec: MoESpec, logits: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Logits [rows, experts] → weights. Source: MixtralTopKRouter, DeepseekV3TopkRouter of transformers."""
+    """Logits [rows, experts] → weights. Source: MixtralTopKRouter, DeepseekV3TopkRouter, sparsemixer of transformers."""
+    if spec.logit_cap is not None:
+        logits = spec.logit_cap * (logits / spec.logit_cap).tanh()
+    if spec.score == "sparsemixer":
+        mixed, experts_chosen = sparsemixer(logits, spec.jitter, training=False, top_k=spec.active)
+        return torch.zeros_like(logits).scatter(-1, experts_chosen, mixed * spec.scale)
     scores = logits.softmax(-1) if spec.score == "softmax" else logits.sigmoid()
     choice = scores if bias is None else scores + bias
     if spec.groups > 1:
@@ -177,7 +183,12 @@ def expert_reference(spec: MoESpec) -> Callable[[torch.Tensor], torch.Tensor]:
         shares = routing(
             spec, torch.nn.functional.linear(rows, w["router"], w.get("router_bias")), w.get("selection_bias")
         )
-        y = (shares[..., None] * torch.stack([expert(rows) for expert in each], 1)).sum(1)
+        if spec.weigh_input:
+            y = torch.stack(
+                [expert(share * rows) for expert, share in zip(each, shares.T[..., None], strict=True)]
+            ).sum(0)
+        else:
+            y = (shares[..., None] * torch.stack([expert(rows) for expert in each], 1)).sum(1)
         if shared is not None:
             y = y + shared(rows) * ((rows @ w["shared_router"].T).sigmoid() if spec.gate_shared else 1.0)
         return y.reshape(x.shape)
@@ -195,6 +206,10 @@ BIASED = replace(SIGMOID, selection_bias=True)
 GROUPS = replace(SIGMOID, experts=16, active=4, groups=4, active_groups=2)
 V3 = replace(GROUPS, selection_bias=True, group_score="top2", scale=2.5, shared=replace(GATED, intermediate_dim=128))
 OSS = replace(MIXTURE, router_bias=True, ffn=replace(CLAMPED, intermediate_dim=256, bias=True))
+MIXED = replace(MIXTURE, score="sparsemixer", jitter=0.2)
+CAPPED = replace(MIXTURE, logit_cap=2.0)
+WEIGHED = replace(SIGMOID, active=1, renormalise=False, weigh_input=True)  # Llama 4's
+WEIGHED_PLAIN = replace(WEIGHED, active=2, ffn=replace(PLAIN, intermediate_dim=256))
 SHARED = replace(MIXTURE, shared=replace(GATED, intermediate_dim=192))
 VARIANTS += [
     experts("experts, two of eight", "MoE", MIXTURE, replace(MIXTURE, active=1)),
@@ -232,6 +247,16 @@ VARIANTS += [
     ),
     experts("experts of groups by their best two", "expert groups", V3, replace(V3, group_score="max")),
     experts("experts of groups by bias", "bias routing", V3, replace(V3, selection_bias=False)),
+    experts("experts by sparsemixer", "sparsemixer", MIXED, MIXTURE),
+    experts("experts by sparsemixer, jitter", "sparsemixer", MIXED, replace(MIXED, jitter=0.01)),
+    experts("experts, router capped", "router soft-cap", CAPPED, replace(CAPPED, logit_cap=None)),
+    experts("experts, inputs weighed", "router weight on the input", WEIGHED, replace(WEIGHED, weigh_input=False)),
+    experts(
+        "experts without gates, inputs weighed",
+        "router weight on the input",
+        WEIGHED_PLAIN,
+        replace(WEIGHED_PLAIN, weigh_input=False),
+    ),
     experts("experts and one shared", "shared experts", SHARED, MIXTURE),
     experts("experts and one shared of groups", "shared experts", V3, replace(V3, shared=None)),
     experts("experts and one shared that is gated", "gated shared experts", replace(SHARED, gate_shared=True), SHARED),

@@ -208,7 +208,12 @@ def test_experts_from_keywords_and_weights_later(mesh: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"score": "sparsemixer"}, r"the score is softmax or sigmoid, that of a group max or top2\."),
+        ({"score": "relu"}, r"the score is softmax, sigmoid or sparsemixer, that of a group max or top2\."),
+        ({"score": "sparsemixer", "selection_bias": True}, r"by their logits alone\. Leave bias and groups out\."),
+        ({"score": "sparsemixer", "groups": 2}, r"by their logits alone\. Leave bias and groups out\."),
+        ({"logit_cap": -1.0}, r"jitter=0\.01, logit_cap=-1\.0\): both must be above 0\."),
+        ({"jitter": 0.0}, r"both must be above 0\."),
+        ({"weigh_input": True, "ffn": replace(MIXTURE.ffn, bias=True)}, r"would add theirs\. Leave the biases out\."),
         ({"groups": 3}, r"groups divide the experts, 1 to all of them can be active, and the scale is above 0\."),
         ({"groups": 2, "active_groups": 3}, r"groups divide the experts"),
         ({"scale": 0.0}, r"groups divide the experts"),

@@ -34,6 +34,9 @@ KINDS: dict[str, dict[str, Any]] = {
         "experts": 256, "active": 8, "score": "sigmoid", "selection_bias": True, "groups": 8, "active_groups": 4,
         "group_score": "top2", "scale": 2.5,
     },
+    "sparsemixer": {"experts": 16, "active": 2, "score": "sparsemixer", "jitter": 0.1},
+    "sparsemixer of many": {"experts": 160, "active": 3, "score": "sparsemixer", "scale": 1.5},
+    "capped logits": {"experts": 8, "active": 2, "logit_cap": 0.7},
 }  # fmt: skip
 PAIRS = [
     (request(rows, experts, active), Router(memory=memory))
@@ -67,17 +70,31 @@ def test_each_rule(probe: Any) -> None:
     assert probe.problems(Router(), request(32, 64, groups=8, active_groups=9)) == [
         "9 of 8 groups of 64 experts by max: groups must be of one size, at least 2 for top2, and no more active than there are"
     ]
+    assert probe.problems(Router(), request(32, 64, score="sparsemixer", selection_bias=True)) == [
+        "a sparsemixer chooses among all experts, by their logits alone: it has no selection bias and no groups"
+    ]
     assert probe.problems(Router(), request(32, 64, 9, groups=8, active_groups=1)) == [
         "9 active experts are more than the 8 of the active groups"
     ]
 
 
 def expected(asked: RouterRequest, logits: Any, bias: Any) -> Any:
-    """Row by row, expert by expert. Source: DeepseekV3TopkRouter of transformers."""
+    """Row by row, expert by expert. Source: DeepseekV3TopkRouter, sparsemixer of transformers."""
     import torch
 
     weights = torch.zeros_like(logits)
+    if asked.logit_cap:
+        logits = asked.logit_cap * (logits / asked.logit_cap).tanh()
     for row, own in enumerate(logits[0, 0]):
+        if asked.score == "sparsemixer":
+            left = list(range(asked.experts))
+            for _ in range(asked.active):
+                top = max(left, key=lambda expert: float(own[expert]))
+                gaps = {each: (own[top] - own[each]) / max(abs(own[each]), own[top]) for each in left}
+                near = [each for each in left if gaps[each] <= 2 * asked.jitter]
+                weights[0, 0, row, top] = own[near].softmax(0)[near.index(top)] * asked.scale
+                left.remove(top)
+            continue
         scores = own.softmax(-1) if asked.score == "softmax" else own.sigmoid()
         choice = scores + bias[0, 0, 0] if asked.selection_bias else scores.clone()
         size = asked.experts // asked.groups

@@ -133,6 +133,7 @@ class MoE(PlannedBlock, Loadable):
                 self.shared_gate = shared.wide("gate", given["shared_gate"])
                 self._add_shared = self._gated_shared
         self._inner = self._gated if spec.ffn.gated else self._plain
+        self._weighted = self._weighted_inputs if spec.weigh_input else self._weighted_results
 
     @staticmethod
     def _given(spec: MoESpec, apart: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,27 +199,38 @@ class MoE(PlannedBlock, Loadable):
         logits = ops[f"router_matmul{suffix}"](x, self.router.tensor, self.router_bias.tensor)  # [1, 1, rows, E]
         choice = (weight.tensor for weight in self._choice)
         routing = ops[f"routing{suffix}"](logits, *choice)  # 0 for the experts that are not a row's best
-        inner = self._inner(ops, x, routing, suffix)  # [1, E, rows, inner / chips]
-        down = ops[f"down_matmul{suffix}"](inner, self.down.tensor, routing)  # [1, E, rows, D]
-        down = ops.optional(f"down_biased{suffix}")(down, self.down_bias.tensor)
-        lines = ops[f"routing_by_expert{suffix}_lines"](routing)
-        heads = ops[f"routing_by_expert{suffix}_heads"](lines)
-        by_expert = ops[f"routing_by_expert{suffix}"](heads)  # [1, E, rows, 1]
-        weighted = ops[f"weighted{suffix}"](down, by_expert)
-        summed: Tensor = ops[f"sum_experts{suffix}"](weighted)
+        down = self._weighted(ops, x, routing, suffix)  # [1, E, rows, D]
+        summed: Tensor = ops[f"sum_experts{suffix}"](down)
         return summed
 
-    def _gated(self, ops: Operations, x: Tensor, routing: Tensor, suffix: str) -> Tensor:
+    def _weighted_results(self, ops: Operations, x: Tensor, routing: Tensor, suffix: str) -> Tensor:
+        down = self._down(ops, self._inner(ops, x, routing, None, suffix), routing, suffix)
+        weighted: Tensor = ops[f"weighted{suffix}"](down, _by_expert(ops, routing, suffix))
+        return weighted
+
+    def _weighted_inputs(self, ops: Operations, x: Tensor, routing: Tensor, suffix: str) -> Tensor:
+        inner = self._inner(ops, x, routing, _by_expert(ops, routing, suffix), suffix)
+        return self._down(ops, inner, routing, suffix)
+
+    def _down(self, ops: Operations, inner: Tensor, routing: Tensor, suffix: str) -> Tensor:
+        down = ops[f"down_matmul{suffix}"](inner, self.down.tensor, routing)
+        biased: Tensor = ops.optional(f"down_biased{suffix}")(down, self.down_bias.tensor)
+        return biased
+
+    def _gated(self, ops: Operations, x: Tensor, routing: Tensor, by_expert: Tensor | None, suffix: str) -> Tensor:
         gate = ops[f"gate_matmul{suffix}"](x, self.gate.tensor, routing)
         gate = ops.optional(f"gate_biased{suffix}")(gate, self.gate_bias.tensor)
+        gate = ops.optional(f"gate_weighted{suffix}")(gate, by_expert)
         up = ops[f"up_matmul{suffix}"](x, self.up.tensor, routing)
         up = ops.optional(f"up_biased{suffix}")(up, self.up_bias.tensor)
+        up = ops.optional(f"up_weighted{suffix}")(up, by_expert)
         gated: Tensor = ops[f"gate{suffix}"](gate, up)
         return gated
 
-    def _plain(self, ops: Operations, x: Tensor, routing: Tensor, suffix: str) -> Tensor:
+    def _plain(self, ops: Operations, x: Tensor, routing: Tensor, by_expert: Tensor | None, suffix: str) -> Tensor:
         up = ops[f"up_matmul{suffix}"](x, self.up.tensor, routing)
         up = ops.optional(f"up_biased{suffix}")(up, self.up_bias.tensor)
+        up = ops.optional(f"up_weighted{suffix}")(up, by_expert)
         activated: Tensor = ops[f"activated{suffix}"](up)
         return activated
 
@@ -241,6 +253,14 @@ class MoE(PlannedBlock, Loadable):
 
     def _without_shared(self, ops: Operations, x: Tensor, y: Tensor) -> Tensor:
         return y
+
+
+def _by_expert(ops: Operations, routing: Tensor, suffix: str) -> Tensor:
+    """[1, 1, rows, E] → [1, E, rows, 1]."""
+    lines = ops[f"routing_by_expert{suffix}_lines"](routing)
+    heads = ops[f"routing_by_expert{suffix}_heads"](lines)
+    by_expert: Tensor = ops[f"routing_by_expert{suffix}"](heads)
+    return by_expert
 
 
 def _group_table(spec: MoESpec) -> Array | None:

@@ -238,10 +238,17 @@ def _expert_weights(spec: MoESpec, width: int, precision: Mapping[str, DType]) -
 def _expert_piece(
     spec: MoESpec, x: str, rows: int, width: int, precision: Mapping[str, DType], suffix: str
 ) -> list[OpRequest]:
-    """x [1, 1, rows, D] → the weighted sum of its experts' results, likewise."""
+    """x [1, 1, rows, D] → the weighted sum of its experts' results, likewise; w · x by a weight is w · (x by the weight)."""
     experts, hidden, ffn = spec.experts, spec.hidden_dim, spec.ffn
-    routing = f"routing{suffix}"
+    routing, by_expert = f"routing{suffix}", f"routing_by_expert{suffix}"
     ops = _router(spec, x, rows, suffix)
+    if spec.weigh_input:
+        ops += _by_expert(routing, by_expert, rows, experts)
+
+    def weighted(name: str, source: str, n: int) -> str:
+        shape, column = (1, experts, rows, n), (1, experts, rows, 1)
+        ops.append(BroadcastRequest(name=name, inputs=(source, by_expert), op="mul", shape=shape, b_shape=column))
+        return name
 
     def matmul(role: str, source: str, k: int, n: int) -> str:
         """Adds the product, and its bias; the name of what comes out."""
@@ -267,6 +274,8 @@ def _expert_piece(
                     b_shape=(1, experts, 1, n),
                 )
             )
+        if spec.weigh_input and role != "down":
+            weighted(f"{role}_weighted{suffix}", ops[-1].name, n)
         return ops[-1].name
 
     inner = (1, experts, rows, width)
@@ -277,20 +286,11 @@ def _expert_piece(
     else:
         ops.append(_activated(ffn, f"activated{suffix}", matmul("up", x, hidden, width), inner))
     down = matmul("down", ops[-1].name, width, hidden)
-    return [
-        *ops,
-        *_by_expert(routing, f"routing_by_expert{suffix}", rows, experts),
-        BroadcastRequest(
-            name=f"weighted{suffix}",
-            inputs=(down, f"routing_by_expert{suffix}"),
-            op="mul",
-            shape=(1, experts, rows, hidden),
-            b_shape=(1, experts, rows, 1),
-        ),
-        ReduceRequest(
-            name=f"sum_experts{suffix}", inputs=(f"weighted{suffix}",), shape=(1, experts, rows, hidden), dim=1
-        ),
-    ]
+    if not spec.weigh_input:
+        ops += _by_expert(routing, by_expert, rows, experts)
+        down = weighted(f"weighted{suffix}", down, hidden)
+    ops.append(ReduceRequest(name=f"sum_experts{suffix}", inputs=(down,), shape=(1, experts, rows, hidden), dim=1))
+    return ops
 
 
 def _router(spec: MoESpec, x: str, rows: int, suffix: str) -> list[OpRequest]:
@@ -316,6 +316,8 @@ def _router(spec: MoESpec, x: str, rows: int, suffix: str) -> list[OpRequest]:
         active_groups=spec.active_groups,
         group_score=spec.group_score,
         scale=spec.scale,
+        logit_cap=spec.logit_cap,
+        jitter=spec.jitter,
     )
     return [router, choice]
 

@@ -73,18 +73,22 @@ class MoESpec(TrackedSpec):
     Scores are the softmax or the sigmoid of the router's logits x · routerᵀ, with `router_bias` + bias. With `selection_bias`
     a bias is added to the scores by which experts are chosen, not to their weights; with `groups` they are chosen among those of
     the `active_groups` groups with the largest maximum, or sum of their two best. The weights are the scores, `renormalise`:
-    over the active experts only, so that they sum to 1; times `scale`. `shared` is a block that every token goes through, with
-    `gate_shared` times sigmoid(x · gate).
+    over the active experts only, so that they sum to 1; times `scale`. A sparsemixer chooses one expert after another, each
+    weighted by its softmax among those that are left and not below its logit by more than 2 · `jitter` · max(|logit|, its own).
+    `logit_cap` c makes logits c · tanh(logit / c) first. The weights multiply the experts' results, or with `weigh_input` what
+    they read. `shared` is a block that every token goes through, with `gate_shared` times sigmoid(x · gate).
     Errors: SpecError for more active experts than there are, or none; groups that do not divide them; an unknown score; a
-    shared block of another width, or a gate for none.
-    Source: arXiv 2401.04088 section 2.1; arXiv 2412.19437 eq 12 to 16; GptOssTopKRouter, Qwen2MoeSparseMoeBlock of transformers.
+    sparsemixer with a selection bias or groups; weighed inputs of experts with biases; a shared block of another width, or a
+    gate for none.
+    Source: arXiv 2401.04088 section 2.1; arXiv 2412.19437 eq 12 to 16; arXiv 2409.12136 (sparsemixer); GptOssTopKRouter,
+    Qwen2MoeSparseMoeBlock, PhimoeTopKRouter, Llama4TextMoe of transformers.
     """
 
     experts: int
     active: int
     ffn: FFNSpec
     renormalise: bool = True
-    score: Literal["softmax", "sigmoid"] = "softmax"
+    score: Literal["softmax", "sigmoid", "sparsemixer"] = "softmax"
     router_bias: bool = False
     selection_bias: bool = False
     groups: int = 1
@@ -93,16 +97,31 @@ class MoESpec(TrackedSpec):
     scale: float = 1.0
     shared: FFNSpec | None = None
     gate_shared: bool = False
+    logit_cap: float | None = None
+    jitter: float = 0.01
+    weigh_input: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.active <= self.experts:
             raise SpecError(
                 f"MoESpec(experts={self.experts}, active={self.active}): 1 to {self.experts} experts can be active."
             )
-        if self.score not in ("softmax", "sigmoid") or self.group_score not in ("max", "top2"):
+        if self.score not in ("softmax", "sigmoid", "sparsemixer") or self.group_score not in ("max", "top2"):
             raise SpecError(
-                f"MoESpec(score={self.score!r}, group_score={self.group_score!r}): the score is softmax or sigmoid, that of a "
-                "group max or top2."
+                f"MoESpec(score={self.score!r}, group_score={self.group_score!r}): the score is softmax, sigmoid or "
+                "sparsemixer, that of a group max or top2."
+            )
+        if self.score == "sparsemixer" and (self.selection_bias or self.groups > 1):
+            raise SpecError(
+                f"MoESpec(score='sparsemixer', selection_bias={self.selection_bias}, groups={self.groups}): a sparsemixer "
+                "chooses among all experts, by their logits alone. Leave bias and groups out."
+            )
+        if not self.jitter > 0 or (self.logit_cap is not None and not self.logit_cap > 0):
+            raise SpecError(f"MoESpec(jitter={self.jitter}, logit_cap={self.logit_cap}): both must be above 0.")
+        if self.weigh_input and self.ffn.bias:
+            raise SpecError(
+                "MoESpec(weigh_input=True) of experts with biases: experts that a row did not choose would add theirs. Leave the "
+                "biases out."
             )
         if self.experts % self.groups or not 1 <= self.active_groups <= self.groups or not self.scale > 0:
             raise SpecError(

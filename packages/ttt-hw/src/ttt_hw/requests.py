@@ -262,21 +262,25 @@ class RouterRequest(OpRequest):
     """Logits [1, 1, rows, experts] → routing weights [1, 1, rows, experts], 0 but for the `active` best experts of a row.
 
     Inputs logits, with `selection_bias` a bias [1, 1, 1, experts], with `groups` > 1 a table [1, 1, groups, experts] that is 1
-    where the expert is of the group. Scores are the softmax or the sigmoid of the logits. The best are those with the largest
-    score + bias, of the `active_groups` groups with the largest maximum, or sum of their two largest. Their weights are their
-    scores, with `renormalise` over their sum, times `scale`.
+    where the expert is of the group. With `logit_cap` c logits are c · tanh(logit / c) first. Scores are the softmax or the
+    sigmoid of the logits. The best are those with the largest score + bias, of the `active_groups` groups with the largest
+    maximum, or sum of their two largest. Their weights are their scores, with `renormalise` over their sum, times `scale`.
+    A sparsemixer takes the best one by one: the weight of each is its softmax among those that are left and whose logit is not
+    below its own by more than 2 · `jitter` · max(|logit|, its own).
     """
 
     rows: int
     experts: int
     active: int
-    score: Literal["softmax", "sigmoid"] = "softmax"
+    score: Literal["softmax", "sigmoid", "sparsemixer"] = "softmax"
     renormalise: bool = True
     selection_bias: bool = False
     groups: int = 1
     active_groups: int = 1
     group_score: Literal["max", "top2"] = "max"
     scale: float = 1.0
+    logit_cap: float | None = None
+    jitter: float = 0.01
 
     @property
     def operands(self) -> tuple[TensorType, ...]:

@@ -18,7 +18,8 @@ __all__ = ["Router"]
 TOPK_WIDTH = 64  # columns to which ttnn.topk pads at least
 MOST_EXPERTS = 512  # up to which topk was seen to run the same program
 PROGRAMS = 11  # of topk, softmax, zeros_like and scatter, with the padding and the changes of layout within them
-SCORED, GROUPED = 5, 24  # programs more: of scores before the choice; of groups
+SCORED, GROUPED, CAPPED = 5, 24, 3  # programs more: of scores before the choice; of groups; of capped logits
+MIXED = 20  # programs for each expert that is chosen in turn
 EXCLUDED = 1e9  # what experts of other groups have less
 
 
@@ -27,7 +28,8 @@ class Router(Pattern[RouterRequest]):
     """topk chooses, scatter puts the weights back where the experts were: exact also where scores are equal.
 
     Renormalised softmax is that of the chosen logits alone. Everything lies interleaved in `memory`.
-    Source: ttnn.topk, softmax, sigmoid, zeros_like, scatter; arXiv 2401.04088 section 2.1, arXiv 2412.19437 eq 12 to 16.
+    Source: ttnn.topk, softmax, sigmoid, zeros_like, scatter; arXiv 2401.04088 section 2.1, arXiv 2412.19437 eq 12 to 16,
+    arXiv 2409.12136 (sparsemixer).
     """
 
     serves: ClassVar = (RouterRequest,)
@@ -53,6 +55,8 @@ class Router(Pattern[RouterRequest]):
         if request.experts > MOST_EXPERTS:
             yield f"{request.experts} experts must be at most {MOST_EXPERTS}: beyond, topk runs another program"
         in_group, rest = divmod(request.experts, request.groups)
+        if request.score == "sparsemixer" and (request.selection_bias or request.groups > 1):
+            yield "a sparsemixer chooses among all experts, by their logits alone: it has no selection bias and no groups"
         if rest or not 1 <= request.active_groups <= request.groups or (request.group_score == "top2" and in_group < 2):
             yield (
                 f"{request.active_groups} of {request.groups} groups of {request.experts} experts by {request.group_score}: "
@@ -77,7 +81,7 @@ class Router(Pattern[RouterRequest]):
     def work(self, request: RouterRequest, board: Board, reads: Sequence[str]) -> Work:
         rows, tile = -(-request.rows // TILE), tile_bytes("bfloat16")
         width = max(TOPK_WIDTH, request.experts) // TILE
-        programs = PROGRAMS + SCORED * (not _of_chosen_logits(request)) + GROUPED * (request.groups > 1)
+        programs = _programs(request)
         a_core = -(-rows // self.cores(request, board))
         moved = programs * 2 * rows * width * tile
         in_dram = self.memory == "dram"
@@ -98,20 +102,57 @@ class Router(Pattern[RouterRequest]):
         import ttnn
 
         logits, *stored = tensors
-        memory = self.to_ttnn(request, board)
-
-        def best(x: Any, count: int) -> Any:
-            return ttnn.topk(x, count, dim=-1, largest=True, sorted=True, **memory)
-
-        def put(like: Any, indices: Any, values: Any) -> Any:
-            return ttnn.scatter(ttnn.zeros_like(like, **memory), -1, indices, values, **memory)
-
-        def scaled(weights: Any) -> Any:
-            return weights if request.scale == 1.0 else ttnn.mul(weights, request.scale, **memory)
-
+        steps = _Steps(request, self.to_ttnn(request, board))
+        if request.logit_cap is not None:
+            logits = steps.capped(logits, request.logit_cap)
         if _of_chosen_logits(request):
-            values, indices = best(logits, request.active)
-            return put(logits, indices, scaled(ttnn.softmax(values, dim=-1, numeric_stable=True, **memory)))
+            weights = steps.of_chosen_logits(logits)
+        elif request.score == "sparsemixer":
+            weights = steps.mixed(logits)
+        else:
+            weights = steps.of_scores(logits, stored)
+        return weights if request.scale == 1.0 else ttnn.mul(weights, request.scale, **steps.memory)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What routing is made of; `memory` are the arguments that say where results lie."""
+
+    request: RouterRequest
+    memory: dict[str, Any]
+
+    def best(self, x: Any, count: int) -> Any:
+        import ttnn
+
+        return ttnn.topk(x, count, dim=-1, largest=True, sorted=True, **self.memory)
+
+    def put(self, like: Any, indices: Any, values: Any) -> Any:
+        import ttnn
+
+        return ttnn.scatter(ttnn.zeros_like(like, **self.memory), -1, indices, values, **self.memory)
+
+    def marked(self, like: Any, indices: Any, values: Any) -> Any:
+        """1 at the indices, 0 elsewhere."""
+        import ttnn
+
+        return self.put(like, indices, ttnn.ones_like(values, **self.memory))
+
+    def capped(self, logits: Any, cap: float) -> Any:
+        import ttnn
+
+        flat = ttnn.tanh(ttnn.mul(logits, 1 / cap, **self.memory), **self.memory)
+        return ttnn.mul(flat, cap, **self.memory)
+
+    def of_chosen_logits(self, logits: Any) -> Any:
+        import ttnn
+
+        values, indices = self.best(logits, self.request.active)
+        return self.put(logits, indices, ttnn.softmax(values, dim=-1, numeric_stable=True, **self.memory))
+
+    def of_scores(self, logits: Any, stored: Sequence[Any]) -> Any:
+        import ttnn
+
+        request, memory = self.request, self.memory
         if request.score == "softmax":
             scores = ttnn.softmax(logits, dim=-1, numeric_stable=True, **memory)
         else:
@@ -120,23 +161,56 @@ class Router(Pattern[RouterRequest]):
         if request.selection_bias:
             choice = ttnn.add(scores, stored[0], **memory)
         if request.groups > 1:
-            rows, groups = logits.shape[-2], request.groups
-            grouped = ttnn.reshape(choice, (1, rows, groups, request.experts // groups))
-            values, _ = best(grouped, 2 if request.group_score == "top2" else 1)
-            group_scores = ttnn.reshape(ttnn.sum(values, dim=-1, keepdim=True, **memory), (1, 1, rows, groups))
-            values, indices = best(group_scores, request.active_groups)
-            chosen_groups = put(group_scores, indices, ttnn.ones_like(values, **memory))
-            away = ttnn.mul(ttnn.add(chosen_groups, -1.0, **memory), EXCLUDED, **memory)
-            choice = ttnn.add(choice, ttnn.matmul(away, stored[-1], **memory), **memory)
-        values, indices = best(choice, request.active)
-        chosen = put(choice, indices, ttnn.ones_like(values, **memory))
-        weights = ttnn.mul(scores, chosen, **memory)
+            choice = self.of_active_groups(choice, stored[-1])
+        values, indices = self.best(choice, request.active)
+        weights = ttnn.mul(scores, self.marked(choice, indices, values), **memory)
         if request.renormalise:
             weights = ttnn.div(weights, ttnn.sum(weights, dim=-1, keepdim=True, **memory), **memory)
-        return scaled(weights)
+        return weights
+
+    def of_active_groups(self, choice: Any, table: Any) -> Any:
+        """`choice`, far less for experts of groups that are not active."""
+        import ttnn
+
+        request, memory = self.request, self.memory
+        rows, groups = choice.shape[-2], request.groups
+        grouped = ttnn.reshape(choice, (1, rows, groups, request.experts // groups))
+        values, _ = self.best(grouped, 2 if request.group_score == "top2" else 1)
+        group_scores = ttnn.reshape(ttnn.sum(values, dim=-1, keepdim=True, **memory), (1, 1, rows, groups))
+        values, indices = self.best(group_scores, request.active_groups)
+        chosen = self.marked(group_scores, indices, values)
+        away = ttnn.mul(ttnn.add(chosen, -1.0, **memory), EXCLUDED, **memory)
+        return ttnn.add(choice, ttnn.matmul(away, table, **memory), **memory)
+
+    def mixed(self, logits: Any) -> Any:
+        """One expert after another: each has its share in the softmax of those that are left and not far below it, where far
+        is value − logit > 2 · jitter · max(|logit|, value)."""
+        import ttnn
+
+        memory = self.memory
+        left, weights = logits, None
+        for _ in range(self.request.active):
+            values, indices = self.best(left, 1)
+            chosen = self.marked(logits, indices, values)
+            largest = ttnn.maximum(ttnn.abs(logits, **memory), values, **memory)
+            bound = ttnn.mul(largest, 2 * self.request.jitter, **memory)
+            far = ttnn.gt(ttnn.subtract(values, logits, **memory), bound, **memory)
+            near = ttnn.subtract(left, ttnn.mul(far, EXCLUDED, **memory), **memory)
+            share = ttnn.mul(ttnn.softmax(near, dim=-1, numeric_stable=True, **memory), chosen, **memory)
+            weights = share if weights is None else ttnn.add(weights, share, **memory)
+            left = ttnn.subtract(left, ttnn.mul(chosen, EXCLUDED, **memory), **memory)
+        return weights
 
 
 def _of_chosen_logits(request: RouterRequest) -> bool:
     """Whether the largest logits are the best experts, and their softmax the weights."""
     plain = not request.selection_bias and request.groups == 1
     return plain and request.score == "softmax" and request.renormalise
+
+
+def _programs(request: RouterRequest) -> int:
+    """How many run, with those within topk and scatter."""
+    capped = CAPPED * (request.logit_cap is not None)
+    if request.score == "sparsemixer":
+        return MIXED * request.active + capped
+    return PROGRAMS + SCORED * (not _of_chosen_logits(request)) + GROUPED * (request.groups > 1) + capped
