@@ -43,6 +43,7 @@ MODELS = (
 )
 USERS = (1, 8, 32)
 PROMPTS = (128, 1024, 2048, 8192)
+ADAPTED = "ttnn fits it to the L1 that is free, where what earlier forwards keep lies otherwise than planned"
 CACHE = 1024  # tokens of a user's cache in decode
 PLANS = ((1, 128), (8, 1024), (32, 128), (1, 2048), (1, 8192))  # users and prompt: together all cells
 
@@ -224,10 +225,13 @@ def check(model: str, mesh: Any, plans: tuple[tuple[int, int], ...] = PLANS) -> 
                 yield {**cell, "status": "exceeds DRAM"}
                 continue
             start = time.perf_counter()
-            verdicts = [verdict for section in plan.sections for verdict in issue_plan(section.plans[mode], mesh)]
+            blocks = [section.plans[mode] for section in plan.sections]
+            verdicts = [verdict for block in blocks for verdict in issue_plan(block, mesh)]
+            adapting = {op.request.name for block in blocks for op in block.ops if op.pattern.adapts}
             refused = [f"{verdict.op}: {verdict.error}" for verdict in verdicts if verdict.error is not None]
             inexact = [
-                f"{verdict.op}: {verdict.buffers:,} predicted, {verdict.usage.buffers:,} taken; {'; '.join(verdict.moved)}"
+                f"{verdict.op}: {verdict.buffers:,} predicted, {verdict.usage.buffers:,} taken; "
+                + "; ".join((*verdict.moved, *(ADAPTED,) * (verdict.op in adapting)))
                 for verdict in verdicts
                 if verdict.usage is not None and not verdict.exact
             ]
