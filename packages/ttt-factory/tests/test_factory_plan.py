@@ -70,6 +70,14 @@ def test_hidden_states_pass_between_sections_where_they_lie(t3k: ModelPlan) -> N
         assert head.inputs["x"] == handed_on
 
 
+def test_sums_keep_nothing_where_prompts_need_all_of_l1() -> None:
+    """The norm of 4,096 columns on a chip leaves 33 kB: too little for the buffers of fused sums."""
+    board = board_as("t3k", "2x4:hidden")
+    plan = plan_model(demand("llama-3.1-70b", prompt=1024), board)
+    assert not any(block.keeps for section in plan.sections for block in section.plans.values())
+    assert any(block.keeps for section in plan_model(demand(), board).sections for block in section.plans.values())
+
+
 def test_accuracy_costs_time_and_bytes() -> None:
     board = board_as("n150", None)
     plans = {mode: plan_model(demand(mode=mode, users=1), board) for mode in ("performance", "balanced", "accuracy")}

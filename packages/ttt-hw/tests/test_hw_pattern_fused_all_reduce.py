@@ -145,6 +145,16 @@ def test_the_planner_takes_it_and_leaves_room_in_prompts_too(probe: Any) -> None
     assert run_in_process(probe.issued, "p150x4", (1, 4), [prompt, decode, prompt, decode], device="p150x4") == []
 
 
+def test_a_plan_that_may_not_keep_does_without(probe: Any) -> None:
+    record = mesh("p150x4", (1, 4))
+    decode = plan_block(block("decode", 32, 4), record, may_keep=False)
+    assert isinstance(decode["sum"].pattern, AllReduce)
+    assert not decode.keeps
+    forced = {"sum": (plan_block(block("decode", 32, 4), record)["sum"].pattern,)}
+    asked = plan_block(block("decode", 32, 4), record, allowed=forced, may_keep=False)
+    assert asked.keeps
+
+
 def test_what_other_blocks_keep_is_not_free() -> None:
     record = mesh("p150x4", (1, 4))
     free, less = (plan_block(block("decode", 32, 4), record, kept=kept) for kept in (0, 1 << 16))

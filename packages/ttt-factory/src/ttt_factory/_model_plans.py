@@ -12,6 +12,7 @@ from ttt_embedding.requests import embedding_request
 from ttt_factory.requests import decoder_layer_request, final_request
 from ttt_factory.spec import DecoderLayerSpec, ModelSpec
 from ttt_hw import DRAM, BlockPlans, BlockRequest, Board, DType, Overrides, Workload, typical
+from ttt_hw.joint import keeping_or_not
 from ttt_hw.overrides import check_names, concerning
 
 Requests: TypeAlias = Callable[[Workload], BlockRequest]
@@ -35,7 +36,12 @@ def plan_blocks(
     Errors: PlacementError where something has no legal plan, for an override that is not legal or names no operation of the
     model; those of the lists of operations.
     """
-    overrides = overrides or {}
+    return keeping_or_not(lambda may_keep: _plan_blocks(spec, board, precision, overrides or {}, may_keep))
+
+
+def _plan_blocks(
+    spec: ModelSpec, board: Board, precision: Mapping[str, DType], overrides: Overrides, may_keep: bool
+) -> ModelPlans:
     run = typical(spec.max_context)
     kinds = [layer for layer, _ in Counter(spec.layers).most_common()]
     lists: dict[object, Requests] = {
@@ -61,6 +67,7 @@ def plan_blocks(
             hidden=hidden,
             free=hidden is None,
             kept=kept,
+            may_keep=may_keep,
         )
 
     first = planned(kinds[0], None)

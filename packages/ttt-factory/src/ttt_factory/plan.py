@@ -26,6 +26,7 @@ from ttt_hw import (
     placed,
     plan_together,
 )
+from ttt_hw.joint import keeping_or_not
 from ttt_hw.overrides import check_names, concerning
 from ttt_shard_dsl import TILE
 
@@ -186,6 +187,12 @@ def plan_model(demand: PlanDemand, board: Board, *, choices: Mapping[str, Sectio
     Errors: PlacementError for heads that do not split over the chips, for an operation without a legal config, for an
     override that is not legal; SpecError for what the model does not have.
     """
+    return keeping_or_not(lambda may_keep: _plan_model(demand, board, choices, may_keep))
+
+
+def _plan_model(
+    demand: PlanDemand, board: Board, choices: Mapping[str, SectionChoices] | None, may_keep: bool
+) -> ModelPlan:
     requests = {mode: model_request(demand.spec, work, demand.precision) for mode, work in demand.work(board).items()}
     check_names(
         demand.overrides, {op.name for request in requests.values() for part in request.parts for op in part.block.ops}
@@ -216,6 +223,7 @@ def plan_model(demand: PlanDemand, board: Board, *, choices: Mapping[str, Sectio
             },
             stored=settled.stored if settled is not None else None,
             kept=0 if name.startswith("layer") else sum(keeps.values()),
+            may_keep=may_keep,
         )
         for mode, plan in zip(requests, plans, strict=True):
             keeps.update(plan.keeps)

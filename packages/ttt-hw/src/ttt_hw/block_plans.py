@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from ttt_core import Mode, PlacementError
 from ttt_hw._semaphores import Preparation
 from ttt_hw.bound import BoundPlan, Operations
-from ttt_hw.joint import Case, interfaces, lasting, plan_together
+from ttt_hw.joint import Case, interfaces, keeping_or_not, lasting, plan_together
 from ttt_hw.layouts import DRAM, L1
 from ttt_hw.overrides import Overrides
 from ttt_hw.plan import BlockPlan, OpTime
@@ -54,7 +54,8 @@ class BlockPlans:
     `requests` gives the block's operations for a workload. Where stored tensors lie is decided by the workloads of `typical`,
     each with how often a run goes through it; others are planned when they come, and kept. `hidden` has the layouts in which
     activations enter and leave, by mode; a mode that is not there has them interleaved, in L1 in decode and in DRAM in prefill,
-    or with `free` where the planner likes them best.
+    or with `free` where the planner likes them best. `kept` bytes of L1 a core are taken by what other blocks keep there; without
+    `may_keep` this one keeps none.
 
     Errors: PlacementError where a workload has no legal plan, or where an override is not legal.
     """
@@ -69,11 +70,13 @@ class BlockPlans:
         hidden: Mapping[Mode, tuple[str, str]] | None = None,
         free: bool = False,
         kept: int = 0,
+        may_keep: bool = True,
     ) -> None:
         self._requests = requests
         self._board = board
         self._overrides = overrides
         self._kept = kept
+        self._may_keep = may_keep
         self._plans: dict[Workload, BlockPlan] = {}
         self._bound: dict[tuple[Workload, str], BoundPlan] = {}
         # By the very objects that forwards ask with, which are the same each time, as long as _last is as it is.
@@ -90,7 +93,8 @@ class BlockPlans:
             cases.append(Case(block=block, weight=weight, interfaces=ways))
         self.stored: dict[str, str] = {}
         self.dtypes: dict[str, DType] = {}
-        for (work, _), plan in zip(works, plan_together(cases, board, overrides=overrides, kept=kept), strict=True):
+        plans = plan_together(cases, board, overrides=overrides, kept=kept, may_keep=may_keep)
+        for (work, _), plan in zip(works, plans, strict=True):
             self._plans[work] = plan
             self.stored.update(lasting(plan))
             self.dtypes.update({stored.name: stored.type.dtype for stored in plan.block.stored})
@@ -114,7 +118,12 @@ class BlockPlans:
         if found is None:
             case = Case(block=self._requests(work), interfaces=self._ends(work.mode))
             (found,) = plan_together(
-                [case], self._board, overrides=self._overrides, stored=self.stored, kept=self._kept
+                [case],
+                self._board,
+                overrides=self._overrides,
+                stored=self.stored,
+                kept=self._kept,
+                may_keep=self._may_keep,
             )
             self._plans[work] = found
         return found
@@ -214,7 +223,12 @@ def given_or_own(
     """
     if plans is None:
         ends: Mapping[Mode, tuple[str, str]] = hidden or {"decode": (L1, L1), "prefill": (DRAM, DRAM)}
-        return BlockPlans(requests, board, typical=typical, overrides=overrides, hidden=ends)
+        works = tuple(typical)
+        return keeping_or_not(
+            lambda may_keep: BlockPlans(
+                requests, board, typical=works, overrides=overrides, hidden=ends, may_keep=may_keep
+            )
+        )
     if overrides:
         raise PlacementError(
             "hw_config_overrides were given beside plans, which are made already. Give them to whoever made the plans."

@@ -6,12 +6,13 @@ so the modes are planned together: the total of what a run takes decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from ttt_core import PlacementError
+from ttt_hw.errors import OutOfMemory
 from ttt_hw.layouts import DRAM, L1, interleaved, rectangles, width_sharded
 from ttt_hw.overrides import Overrides, allowed_patterns, for_mode, names_of, with_precision
 from ttt_hw.patterns.base import Pattern
@@ -21,7 +22,9 @@ from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, TensorType
 from ttt_shard_dsl import TILE
 
-__all__ = ["Case", "interfaces", "lasting", "plan_together"]
+__all__ = ["Case", "interfaces", "keeping_or_not", "lasting", "plan_together"]
+
+T = TypeVar("T")
 
 SHARDED_INTERFACES = 3  # core counts that are tried for activations between layers
 
@@ -46,33 +49,52 @@ def plan_together(
     stored: Mapping[str, str] | None = None,
     reserve: int = 0,
     kept: int = 0,
+    may_keep: bool = True,
 ) -> tuple[BlockPlan, ...]:
     """A plan for each case, with every stored tensor in one place for all of them, so that the weighted total time is least.
 
     Tried are: the places that each case would choose for itself, everything interleaved, and from the best of these each
     weight alone in the place that another chose. What was asked before, without overrides, is answered from memory.
 
-    `reserve` bytes of L1 a core stay free, `kept` are taken by what other blocks keep there.
+    `reserve` bytes of L1 a core stay free, `kept` are taken by what other blocks keep there; without `may_keep` these blocks
+    keep none.
     Errors: PlacementError of the case that has no plan at all; those of overrides.
     """
     if overrides:
-        return _plan_together(tuple(cases), board, overrides, dict(stored or {}), reserve, kept)
-    return _remembered(tuple(cases), board, tuple(sorted((stored or {}).items())), reserve, kept)
+        return _plan_together(tuple(cases), board, overrides, dict(stored or {}), _Room(reserve, kept, may_keep))
+    return _remembered(tuple(cases), board, tuple(sorted((stored or {}).items())), _Room(reserve, kept, may_keep))
+
+
+def keeping_or_not(plan: Callable[[bool], T]) -> T:
+    """`plan(True)`, or `plan(False)` where L1 does not suffice: what some operations keep there to be faster, all others of the
+    model do without. Errors: those of the latter."""
+    try:
+        return plan(True)
+    except OutOfMemory:
+        return plan(False)
+
+
+class _Room(NamedTuple):
+    """Bytes of L1 on a core that stay free, and that others keep; whether these blocks may keep some."""
+
+    reserve: int
+    kept: int
+    may_keep: bool
 
 
 @lru_cache(maxsize=256)
 def _remembered(
-    cases: tuple[Case, ...], board: Board, stored: tuple[tuple[str, str], ...], reserve: int, kept: int
+    cases: tuple[Case, ...], board: Board, stored: tuple[tuple[str, str], ...], room: _Room
 ) -> tuple[BlockPlan, ...]:
-    return _plan_together(cases, board, {}, dict(stored), reserve, kept)
+    return _plan_together(cases, board, {}, dict(stored), room)
 
 
 def _plan_together(
-    cases: tuple[Case, ...], board: Board, overrides: Overrides, stored: Mapping[str, str], reserve: int, kept: int
+    cases: tuple[Case, ...], board: Board, overrides: Overrides, stored: Mapping[str, str], room: _Room
 ) -> tuple[BlockPlan, ...]:
     own = [_concerning(overrides, case.block, cases) for case in cases]
     prepared = [_prepare(case, board, each) for case, each in zip(cases, own, strict=True)]
-    joint = _Joint(prepared, board, stored, reserve, kept)
+    joint = _Joint(prepared, board, stored, room)
     starts = [*joint.own_places(), _interleaved(cases)]
     found = [(result, places) for places in starts if (result := joint.plan(places)) is not None]
     if not found:
@@ -116,15 +138,12 @@ def _prepare(case: Case, board: Board, overrides: Overrides) -> _Prepared:
 class _Joint:
     """Plans of all cases for given places of stored tensors; what has been planned is kept."""
 
-    def __init__(
-        self, cases: Sequence[_Prepared], board: Board, fixed: Mapping[str, str], reserve: int, kept: int
-    ) -> None:
+    def __init__(self, cases: Sequence[_Prepared], board: Board, fixed: Mapping[str, str], room: _Room) -> None:
         self.refusal: PlacementError | None = None
         self._cases = list(cases)
         self._board = board
         self._fixed = fixed
-        self._reserve = reserve
-        self._kept = kept
+        self._room = room
         self._plans: dict[tuple[int, tuple[tuple[str, str], ...]], BlockPlan | None] = {}
         _stored_once(cases)
 
@@ -185,8 +204,9 @@ class _Joint:
             outputs=outputs,
             stored=stored,
             allowed=case.allowed,
-            reserve=self._reserve,
-            kept=self._kept,
+            reserve=self._room.reserve,
+            kept=self._room.kept,
+            may_keep=self._room.may_keep,
         )
 
 

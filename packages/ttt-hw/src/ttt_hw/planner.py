@@ -114,6 +114,7 @@ def plan_block(
     allowed: Mapping[str, tuple[Pattern[Any], ...]] | None = None,
     reserve: int = 0,
     kept: int = 0,
+    may_keep: bool = True,
     keep_inputs: bool = True,
 ) -> BlockPlan:
     """The fastest legal plan of a block on each chip of `board`, by the time estimates.
@@ -121,14 +122,15 @@ def plan_block(
     `inputs` and `outputs` say where the caller has its tensors and wants the results (interleaved: in L1 in decode, in DRAM
     in prefill), `stored` where weights lie that are placed already; what is not named the planner places. `allowed` are the
     configs to choose from, for operations that are not free. `reserve` bytes of L1 a core stay free, `kept` are taken by
-    what other blocks keep there. With `keep_inputs` the caller's tensors live on beyond the block.
+    what other blocks keep there; without `may_keep` no free operation keeps any. With `keep_inputs` the caller's tensors live
+    on beyond the block.
     Errors: PlacementError with the operation for which no pattern is legal or fits, and why.
     """
     home = L1 if block.mode == "decode" else DRAM
     entry = {name: (inputs or {}).get(name, _home(type_, home)) for name, type_ in block.inputs}
     ends = {name: (outputs or {}).get(name, home) for name in block.outputs}
     for patience in PATIENCE:
-        search = _Search(block, board, allowed or {}, reserve, kept, keep_inputs, patience)
+        search = _Search(block, board, allowed or {}, reserve, kept, may_keep, keep_inputs, patience)
         try:
             final, exits = search.run(entry, ends, stored or {})
             break
@@ -159,6 +161,7 @@ class _Search:
         allowed: Mapping[str, tuple[Pattern[Any], ...]],
         reserve: int,
         kept: int,
+        may_keep: bool,
         keep_inputs: bool,
         patience: int,
     ) -> None:
@@ -169,6 +172,7 @@ class _Search:
         if any(isinstance(op, CollectiveRequest) for op in block.ops):
             self.room -= SCATTERED
         self.kept = kept
+        self.may_keep = may_keep
         self.patience = patience
         self.types = block.types
         self.beam = max(BEAM, EFFORT // max(1, len(block.ops)))
@@ -225,13 +229,17 @@ class _Search:
             if isinstance(op, CollectiveRequest):
                 token = replace(op, shape=(1, 1, TILE, op.shape[-1]))
                 patterns = self.allowed.get(op.name)
-                for pattern in candidates_of(token, self.board) if patterns is None else patterns:
+                if patterns is None:
+                    patterns = tuple(candidates_of(token, self.board)) if self.may_keep else ()
+                for pattern in patterns:
                     found.update(pattern.keeps(token, self.board))
         return sum(found.values())
 
     def step(self, states: Sequence[_State], index: int, op: OpRequest) -> list[_State]:
         """Every state with the operation added in every legal way; the best of them."""
         every = legal_options(op, self.board, self.allowed.get(op.name))
+        if not self.may_keep and op.name not in self.allowed:
+            every = tuple(option for option in every if not option.pattern.keeps(op, self.board))
         waits = any(self.last_use.get(name, index) - index > self.patience for name in op.results)
         options = [option for option in every if not (waits and option.result_bytes)] or every
         found: dict[object, _State] = {}
