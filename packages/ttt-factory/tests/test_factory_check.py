@@ -270,7 +270,14 @@ def test_other_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     )
     assert main(["check", config, "--device", "t4k"]) == 2
     assert "Unknown device 't4k'" in capsys.readouterr().err
-    assert main(["check", str(tmp_path), "--device", "n150"]) == 2
-    assert "has no config.json." in capsys.readouterr().err
-    assert main(["check", str(tmp_path / "config.json"), "--device", "n150"]) == 2
-    assert "is not a directory." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["measure", "--output", "m.json"]])
+def test_a_config_that_is_not_there(command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name, *more = command
+    next_step = "Give a Hugging Face config.json, or the folder of one.\n"
+    assert main([name, str(tmp_path), "--device", "n150", *more]) == 2
+    assert capsys.readouterr().err == f"The folder {tmp_path} has no config.json. {next_step}"
+    missing = tmp_path / "missing.json"
+    assert main([name, str(missing), "--device", "n150", *more]) == 2
+    assert capsys.readouterr().err == f"There is no {missing}. {next_step}"

@@ -72,7 +72,7 @@ def check(
     from ttt_attention import MAX_USERS
     from ttt_factory._report import print_report
     from ttt_factory.check import check as run, validate
-    from ttt_factory.huggingface import read_config, read_json, spec_of_config
+    from ttt_factory.huggingface import read_config_at, spec_of_config
     from ttt_factory.memory import Demand
     from ttt_hw import board_as, dtype_of, open_mesh
 
@@ -85,7 +85,7 @@ def check(
     if context < 1:
         raise SpecError(f"--context {context}; give at least 1 token.")
     demand = Demand(
-        spec=spec_of_config(read_json(config) if config.is_file() else read_config(config)),
+        spec=spec_of_config(read_config_at(config)),
         users=batch,
         context=context,
         weight_dtype=dtype_of(weights),
@@ -109,12 +109,12 @@ def _check_plan(config: Path, file: Path, device: str, record: Board, json: bool
     from rich.console import Console
 
     from ttt_factory._plan_check import check_plan, print_verdicts
-    from ttt_factory.huggingface import read_config, read_json, spec_of_config
+    from ttt_factory.huggingface import read_config_at, spec_of_config
     from ttt_factory.plan_file import read_plan
     from ttt_hw import open_mesh
 
     found = read_plan(file)
-    spec = spec_of_config(read_json(config) if config.is_file() else read_config(config))
+    spec = spec_of_config(read_config_at(config))
     stderr = Console(stderr=True)
     with (
         open_mesh(device, shape=record.mesh, rows=record.rows, backend="mock") as opened,

@@ -20,7 +20,7 @@ from ttt_factory.spec import DecoderLayerSpec, ModelSpec
 from ttt_ffn import ActivationType, FFNSpec, MoESpec
 from ttt_norm import NormSpec, NormType
 
-__all__ = ["read_config", "read_json", "spec_of_config"]
+__all__ = ["read_config", "read_config_at", "read_json", "spec_of_config"]
 
 CONFIG_FILE = "config.json"
 LAYER_TYPES = ("full_attention", "sliding_attention")
@@ -56,6 +56,20 @@ def read_config(directory: str | Path) -> dict[str, Any]:
             f"{directory} {what}. Give the directory of a Hugging Face checkpoint, with config.json, safetensors and tokenizer."
         )
     return read_json(path)
+
+
+def read_config_at(path: Path) -> dict[str, Any]:
+    """A config file, or the config.json of a folder: what commands that need no weights take.
+
+    Errors: SpecError if there is neither, or it is no JSON object.
+    """
+    if path.is_dir() and not (path / CONFIG_FILE).is_file():
+        raise SpecError(
+            f"The folder {path} has no {CONFIG_FILE}. Give a Hugging Face config.json, or the folder of one."
+        )
+    if not path.exists():
+        raise SpecError(f"There is no {path}. Give a Hugging Face config.json, or the folder of one.")
+    return read_json(path / CONFIG_FILE if path.is_dir() else path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def measure(
 
     from ttt_core import SpecError
     from ttt_factory._measure import measure as run
-    from ttt_factory.huggingface import read_config, read_json, spec_of_config
+    from ttt_factory.huggingface import read_config_at, spec_of_config
     from ttt_factory.plan import PlanDemand, plan_model
     from ttt_factory.requests import precision_of
     from ttt_hw import board_as, board_of, open_mesh
@@ -72,7 +72,7 @@ def measure(
     if runs < 1:
         raise SpecError(f"--runs {runs}; give at least 1.")
     record = board_as(device, mesh)
-    content = read_json(config) if config.is_file() else read_config(config)
+    content = read_config_at(config)
     spec = spec_of_config(content)
     demand = PlanDemand(
         spec=spec, users=batch, context=context, prompt=prefill, precision=precision_of(spec, mode), mode=mode

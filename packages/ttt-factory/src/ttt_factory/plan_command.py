@@ -80,14 +80,14 @@ def plan(
 
     from ttt_factory._plan_picture import memory_svg
     from ttt_factory._plan_report import print_plan, print_why, to_json
-    from ttt_factory.huggingface import read_config, read_json, spec_of_config
+    from ttt_factory.huggingface import read_config_at, spec_of_config
     from ttt_factory.plan import PlanDemand, plan_model
     from ttt_factory.plan_file import save_plan
     from ttt_factory.requests import precision_of
     from ttt_hw import board_as
 
     record = board_as(device, mesh)
-    spec = spec_of_config(read_json(config) if config.is_file() else read_config(config))
+    spec = spec_of_config(read_config_at(config))
     demand = PlanDemand(
         spec=spec,
         users=batch,
