@@ -13,20 +13,18 @@ from ttt_attention.cache import ContiguousKVCache
 from ttt_attention.cross_requests import cross_attention_request
 from ttt_attention.requests import PROFILES
 from ttt_attention.spec import CrossAttentionSpec
-from ttt_core import KVCache, ShapeError, Tensor
+from ttt_core import KVCache, Mode, ShapeError, Tensor
 from ttt_hw import (
     Array,
     DType,
     HardwareMode,
-    ModuleHardwareConfig,
     Operations,
     Overrides,
+    PlannedBlock,
     Plans,
-    TimedByPlans,
     Workload,
     board_of,
     chosen_precision,
-    default_config,
     given_or_own,
     upload,
 )
@@ -61,7 +59,7 @@ class MemoryCache:
         return replace(self, user=user)
 
 
-class MultiHeadCrossAttention(TimedByPlans, Loadable):
+class MultiHeadCrossAttention(PlannedBlock, Loadable):
     """Attention to another sequence, as of a decoder to what an encoder made.
 
     softmax(q·kᵀ · scale)·v per head, q of x, k and v of a memory that an encoder made; every query sees all of it.
@@ -74,6 +72,7 @@ class MultiHeadCrossAttention(TimedByPlans, Loadable):
     Source: arXiv 1706.03762 section 3.2.3; WhisperAttention, BartAttention of transformers.
     """
 
+    profiles: ClassVar = PROFILES
     keywords: ClassVar = CROSS
 
     def __init__(
@@ -121,11 +120,6 @@ class MultiHeadCrossAttention(TimedByPlans, Loadable):
         self.q_bias, self.k_bias, self.v_bias = (make.heads_bias(name) for name in "qkv")
         self.output, self.output_bias = make.output(), make.output_bias()
 
-    @classmethod
-    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
-        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
-        return default_config(PROFILES, device_type, mode)
-
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
         return tuple(value for value in vars(self).values() if isinstance(value, LazyWeight))
@@ -156,6 +150,10 @@ class MultiHeadCrossAttention(TimedByPlans, Loadable):
         q = ops["q_by_user"](_heads(ops, "q", x, self.q.tensor, self.q_bias.tensor))  # [1, B, H, hd]
         heads = ops["attention"](q, cache.keys, cache.values, cache.last)
         return self._joined(ops, ops["transpose_heads"](heads))
+
+    def _workload(self, mode: Mode, rows: int, context: int) -> Workload:
+        """`context` are the tokens of the memory, in a prompt too."""
+        return replace(super()._workload(mode, rows, context), context=context)
 
     def _joined(self, ops: Operations, heads: Tensor) -> Tensor:
         """Heads [1, H, rows, hd] → [1, 1, rows, D]."""

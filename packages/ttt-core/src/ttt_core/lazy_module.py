@@ -31,6 +31,20 @@ class LazyModule(Generic[ModuleT]):
         self._positional = () if config is None or isinstance(config, Mapping) else (config,)
         self._keywords = {**keywords, **arguments}
 
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The keywords that the class will get, beside the device."""
+        return dict(self._keywords)
+
+    def given(self, **arguments: Any) -> LazyModule[ModuleT]:
+        """The same with more keywords. Errors: SpecError for one that it has."""
+        return LazyModule(self.cls, *self._positional, **{**self._keywords, **self._anew(arguments)})
+
+    def _anew(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        if twice := sorted(self._keywords.keys() & arguments.keys()):
+            raise SpecError(f"{_name(self.cls)} has {', '.join(twice)} already. Give it once.")
+        return arguments
+
     def materialize(self, device: Any, /) -> ModuleT:
         """The module on `device`; another one each time."""
         return self.cls(*self._positional, device=device, **self._keywords)

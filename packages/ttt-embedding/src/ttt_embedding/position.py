@@ -11,11 +11,13 @@ from ttt_embedding.requests import embedding_request
 from ttt_embedding.spec import EmbeddingSpec, PositionSpec
 from ttt_hw import (
     Array,
+    HardwareMode,
     Overrides,
     PlannedBlock,
     Plans,
     Workload,
     board_of,
+    chosen_precision,
     decoding,
     given_or_own,
     prefilling,
@@ -48,6 +50,7 @@ class PositionEmbedding(PlannedBlock, Loadable):
         weight: Source | Array | None = None,
         *,
         device: Any,
+        hw_mode: HardwareMode = "balanced",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
@@ -61,6 +64,7 @@ class PositionEmbedding(PlannedBlock, Loadable):
             weight = sinusoidal_table(spec)
         given = or_left_out(type(self).__name__, {"weight": weight})
         table = EmbeddingSpec(vocab_size=spec.num_positions, hidden_dim=spec.hidden_dim)
+        chosen_precision(self.profiles, hw_mode, {})  # of no role: only an unknown mode is refused
         self._plans = given_or_own(
             plans,
             lambda work: embedding_request(table, work),

@@ -43,6 +43,7 @@ class TokenEmbedding(PlannedBlock, Loadable):
     ShapeError for a table that does not split into whole tiles, PlacementError for overrides that are not legal.
     """
 
+    profiles: ClassVar = DENSE_PROFILES
     keywords: ClassVar = SpecKeywords(EmbeddingSpec)
 
     def __init__(

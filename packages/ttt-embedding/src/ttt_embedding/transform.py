@@ -12,7 +12,6 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
-    ModuleHardwareConfig,
     Overrides,
     PlannedBlock,
     Plans,
@@ -20,7 +19,6 @@ from ttt_hw import (
     board_of,
     chosen_precision,
     decoding,
-    default_config,
     given_or_own,
     prefilling,
     typical,
@@ -44,6 +42,7 @@ class HeadTransform(PlannedBlock, Loadable):
     Source: BertPredictionHeadTransform, PhiForCausalLM's and ModernBertPredictionHead of transformers.
     """
 
+    profiles: ClassVar = DENSE_PROFILES
     keywords: ClassVar = SpecKeywords(HeadTransformSpec)
 
     def __init__(
@@ -96,11 +95,6 @@ class HeadTransform(PlannedBlock, Loadable):
                 device=device,
                 placement=self._plans.stored["bias"],
             )
-
-    @classmethod
-    def get_default_hw_config(cls, device_type: str, mode: HardwareMode = "performance") -> ModuleHardwareConfig:
-        """Its dtypes on a board. Errors: DeviceError for an unknown board, PlacementError for an unknown mode."""
-        return default_config(DENSE_PROFILES, device_type, mode)
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:

@@ -18,6 +18,7 @@ from ttt_hw.catalogue import (
     board_as as board_as,
     board_of as board_of,
 )
+from ttt_hw.composed_block import ComposedBlock as ComposedBlock
 from ttt_hw.compute import ComputeKernel as ComputeKernel, Fidelity as Fidelity
 from ttt_hw.config import (
     HardwareMode as HardwareMode,
@@ -87,6 +88,7 @@ from ttt_hw.patterns import (
 )
 from ttt_hw.plan import BlockPlan as BlockPlan, OpTime as OpTime, PlannedMove as PlannedMove, PlannedOp as PlannedOp
 from ttt_hw.planned_block import (
+    DescribedBlock as DescribedBlock,
     MemoryEstimate as MemoryEstimate,
     PlannedBlock as PlannedBlock,
     SizedPlans as SizedPlans,
@@ -180,6 +182,7 @@ __all__ = [
     "Case",
     "Chip",
     "CollectiveRequest",
+    "ComposedBlock",
     "ComputeKernel",
     "Concat",
     "ConcatRequest",
@@ -188,6 +191,7 @@ __all__ = [
     "DType",
     "DecodeAttention",
     "DecodeAttentionRequest",
+    "DescribedBlock",
     "DistributedNorm",
     "DramShardedMatmul",
     "EltwiseGate",

@@ -31,7 +31,7 @@ class ModuleHardwareConfig:
 def default_config(
     profiles: Mapping[str, Mapping[str, DType]], device_type: str, mode: HardwareMode = "performance"
 ) -> ModuleHardwareConfig:
-    """The config of a block whose dtypes by mode are `profiles`.
+    """The config of a block whose dtypes by mode are `profiles`, none where it has no choice.
 
     Errors: DeviceError for an unknown board, PlacementError for an unknown mode.
     """
@@ -49,6 +49,6 @@ def chosen_precision(
 
 
 def _profile(profiles: Mapping[str, Mapping[str, DType]], mode: HardwareMode) -> Mapping[str, DType]:
-    if mode not in profiles:
+    if mode not in (profiles or get_args(HardwareMode)):
         raise PlacementError(f"hardware mode {mode!r} is not known; known are {', '.join(get_args(HardwareMode))}.")
-    return profiles[mode]
+    return profiles.get(mode, {})

@@ -43,6 +43,10 @@ class TimedByPlans(Timed):
     def op_times(self, mode: Mode, rows: int, /, *, context: int = 0) -> tuple[OpTime, ...]:
         if not isinstance(self._plans, TimedPlans):
             return (OpTime(name=type(self).__name__),)
+        return self._plans.times(self._workload(mode, rows, context))
+
+    def _workload(self, mode: Mode, rows: int, context: int) -> Workload:
+        """A prompt reads what it is itself; a step what caches hold, as much as in a typical run if `context` is 0."""
         if mode == "prefill":
-            return self._plans.times(Workload(mode=mode, tokens=rows, context=rows))
-        return self._plans.times(Workload(mode=mode, users=rows, context=context))
+            return Workload(mode=mode, tokens=rows, context=rows)
+        return Workload(mode=mode, users=rows, context=context)

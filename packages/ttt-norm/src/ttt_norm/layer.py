@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 from ttt_core import SpecError, SpecKeywords, Tensor, WeightError
 from ttt_hw import (
     Array,
+    HardwareMode,
     Overrides,
     PlannedBlock,
     Plans,
     Workload,
     board_of,
+    chosen_precision,
     decoding,
     given_or_own,
     prefilling,
@@ -47,6 +49,7 @@ class LayerNorm(PlannedBlock, Loadable):
         bias: Source | Array | bool | None = None,
         *,
         device: Any,
+        hw_mode: HardwareMode = "balanced",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
@@ -59,6 +62,7 @@ class LayerNorm(PlannedBlock, Loadable):
             raise SpecError(f"LayerNorm subtracts the mean, the spec says {spec}. Use the block of that kind.")
         self.spec = spec
         self._device = device
+        chosen_precision(self.profiles, hw_mode, {})  # of no role: only an unknown mode is refused
         self._plans = given_or_own(
             plans,
             lambda work: norm_request(spec, work),

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 from ttt_core import SpecError, SpecKeywords, Tensor, WeightError
 from ttt_hw import (
     Array,
+    HardwareMode,
     Overrides,
     PlannedBlock,
     Plans,
     Workload,
     board_of,
+    chosen_precision,
     decoding,
     given_or_own,
     prefilling,
@@ -46,6 +48,7 @@ class RMSNorm(PlannedBlock, Loadable):
         weight: Source | Array | bool | None = None,
         *,
         device: Any,
+        hw_mode: HardwareMode = "balanced",
         plans: Plans | None = None,
         hw_config_overrides: Overrides | None = None,
         **fields: Any,
@@ -64,6 +67,7 @@ class RMSNorm(PlannedBlock, Loadable):
             )
         self.spec = spec
         board = board_of(device)
+        chosen_precision(self.profiles, hw_mode, {})  # of no role: only an unknown mode is refused
         self._plans = given_or_own(
             plans,
             lambda work: norm_request(spec, work),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, get_args, runtime_checkable
 
-from ttt_core import Norm, SpecError, Template, WeightError
+from ttt_core import LazyModule, Mode, Norm, PlacementError, SpecError, Template, WeightError
+from ttt_hw import HardwareMode, Overrides
 
 PartT = TypeVar("PartT")
 
@@ -24,19 +26,77 @@ class Loads(Protocol):
     def load(self, weights: Mapping[str, Any], /) -> Any: ...
 
 
-def made(part: PartT, device: Any) -> PartT:
-    """The part, made for the device if it is yet to be made. Errors: SpecError without a device."""
-    if not isinstance(part, Unmade):
-        return part
-    if device is None:
-        raise SpecError(f"{part} is yet to be made, and the layer was given no device to make it for. Give device=.")
-    return cast("PartT", part.materialize(device))
+class Maker:
+    """Makes those parts of a layer that are yet to be made, for its device.
+
+    Each as the layer's hardware mode says, unless it says otherwise, and with those of the layer's overrides that begin with
+    its name.
+    """
+
+    def __init__(
+        self, layer: object, device: Any, hw_mode: HardwareMode | None = None, overrides: Overrides | None = None
+    ) -> None:
+        self._layer = type(layer).__name__
+        self._device = device
+        self._mode = {} if hw_mode is None else {"hw_mode": hw_mode}
+        self._overrides = dict(overrides or {})
+        self._made: list[str] = []
+
+    def __call__(self, name: str, part: PartT) -> PartT:
+        """The part, made if it is yet to be made. Errors: SpecError without a device."""
+        if not isinstance(part, Unmade):
+            return part
+        if self._device is None:
+            raise SpecError(
+                f"{part} is yet to be made, and the layer was given no device to make it for. Give device=."
+            )
+        if not isinstance(part, LazyModule):
+            return cast("PartT", part.materialize(self._device))
+        self._made.append(name)
+        mode = {} if "hw_mode" in part.arguments or not _takes(part.cls, "hw_mode") else self._mode
+        own = {key: of_part for key in self._overrides if (of_part := _of_part(key, name))}
+        overrides = {of_part: self._overrides.pop(key) for key, of_part in own.items()}
+        return cast("PartT", part.given(**mode, **_some(hw_config_overrides=overrides)).materialize(self._device))
+
+    def norm(self, name: str, own: Norm | None, template: Norm | None) -> Norm | None:
+        """The norm that was given, or another like the template. Errors: SpecError for a template that has no `another`."""
+        if own is not None or template is None or isinstance(template, LazyModule):
+            return self(name, template if own is None else own)
+        return _like(self("norm", template))
+
+    def finish(self) -> None:
+        """When all parts are there. Errors: SpecError for a hardware mode that no part takes, PlacementError for an override that
+        is of none."""
+        if self._mode and not self._made:
+            raise SpecError(
+                f"{self._layer} was given hw_mode={self._mode['hw_mode']!r}, and its parts are made already. Give it to them, or "
+                "give ttt_core.LazyModules in their places."
+            )
+        for key in self._overrides:
+            those = f"it makes {', '.join(self._made)}" if self._made else "its parts are made already"
+            raise PlacementError(
+                f"hw_config_overrides of {self._layer} names {key!r}; it passes on what begins with the name of a part that it "
+                f"makes, as in decode.attention.qkv_matmul, and {those}. Give it to the part, or to who plans the whole layer."
+            )
 
 
-def from_template(template: Norm | None, norm: Norm | None) -> Norm | None:
-    """The norm that was given, or another like the template. Errors: SpecError for a template that has no `another`."""
-    if norm is not None or template is None:
-        return norm
+def _takes(cls: Any, name: str) -> bool:
+    return name in inspect.signature(cls).parameters
+
+
+def _of_part(key: str, part: str) -> str:
+    """decode.attention.qkv_matmul is decode.qkv_matmul of attention; empty for another part's."""
+    first, _, rest = key.partition(".")
+    if first == part:
+        return rest
+    return f"{first}.{rest.removeprefix(f'{part}.')}" if first in get_args(Mode) and rest.startswith(f"{part}.") else ""
+
+
+def _some(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value}
+
+
+def _like(template: Norm) -> Norm:
     if not isinstance(template, Template):
         raise SpecError(
             f"norm= is the template of a layer's norms, and {type(template).__name__} has no another() (ttt_core.Template). "

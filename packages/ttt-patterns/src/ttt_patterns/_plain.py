@@ -33,7 +33,8 @@ class PlainSums:
 
     def times(self, work: Workload, /) -> tuple[OpTime, ...]:
         rows = work.users if work.mode == "decode" else work.tokens
-        inner = (times_of(part, name, work.mode, rows, work.context) for name, part in self._parts.items())
+        context = work.context if work.mode == "decode" else 0  # of a prompt each part knows what it reads
+        inner = (times_of(part, name, work.mode, rows, context) for name, part in self._parts.items())
         return (*(op for ops in inner for op in ops), *(OpTime(name=name) for name in self._sums))
 
 

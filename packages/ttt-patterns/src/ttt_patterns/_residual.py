@@ -59,6 +59,14 @@ class Places:
         every = (self.before_attention, self.after_attention, self.between, self.after_ffn, self.last)
         return tuple(name for name in every if name is not None)
 
+    @property
+    def held(self) -> int:
+        """How many hidden states there are while the ffn works, beside what it reads: x, what the attention made, and those of
+        the sum and of what the attention read that are other tensors."""
+        one_norm = self.joined is parallel_with_one_norm
+        apart = one_norm or (self.between is not None and self.joined is not after_the_sum)
+        return 2 + apart + (self.before_attention is not None and not one_norm)
+
 
 PLACES: dict[Residual, Places] = {
     "pre_norm": Places(before_attention="attention_norm", between="ffn_norm"),

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ttt_core import Attention, CrossAttention, FeedForward, KVCache, Norm, SpecError, Tensor, Weight
-from ttt_hw import decoding, prefilling
-from ttt_patterns._compose import from_template, load_parts, made
+from ttt_hw import ComposedBlock, HardwareMode, Overrides, decoding, prefilling
+from ttt_patterns._compose import Maker, load_parts
 from ttt_patterns._parts import weights_of
 from ttt_patterns._plain import PlainSums
 from ttt_patterns._residual import Unchanged
@@ -18,13 +18,14 @@ _SUMS = ("attention_residual", "cross_residual", "ffn_residual")
 _NORMS = ("attention_norm", "cross_norm", "ffn_norm")
 
 
-class CrossAttentionLayer:
+class CrossAttentionLayer(ComposedBlock):
     """Self-attention, attention to a memory, and a feed-forward branch, each added to what comes in.
 
     pre_norm: h = x + attention(attention_norm(x)), c = h + cross_attention(cross_norm(h), memory), y = c + ffn(ffn_norm(c)).
     post_norm: h = attention_norm(x + attention(x)), and likewise.
-    Shapes: x as in ttt_core.Layer, memory as in ttt_core.CrossAttention. Built from anything that keeps the Protocols; `norm` and
-    `device` are as in DecoderLayer. Sums are interleaved, in DRAM in prefill and in L1 in decode.
+    Shapes: x as in ttt_core.Layer, memory as in ttt_core.CrossAttention. Built from anything that keeps the Protocols; `norm`,
+    `device`, `hw_mode` and `hw_config_overrides` are as in DecoderLayer. Sums are interleaved, in DRAM in prefill and in L1 in
+    decode.
     Errors: SpecError for norms that are missing, or another pattern.
     Source: arXiv 1706.03762 section 3.1; WhisperDecoderLayer (pre_norm), BartDecoderLayer (post_norm) of transformers.
     """
@@ -41,20 +42,24 @@ class CrossAttentionLayer:
         ffn_norm: Norm | None = None,
         residual_pattern: Literal["pre_norm", "post_norm"] = "pre_norm",
         device: Any = None,
+        hw_mode: HardwareMode | None = None,
+        hw_config_overrides: Overrides | None = None,
     ) -> None:
         if residual_pattern not in ("pre_norm", "post_norm"):
             raise SpecError(
                 f"CrossAttentionLayer(residual_pattern={residual_pattern!r}): it must be pre_norm or post_norm."
             )
-        template = made(norm, device)
+        made = Maker(self, device, hw_mode, hw_config_overrides)
         given = (attention_norm, cross_norm, ffn_norm)
-        norms = {name: from_template(template, made(own, device)) for name, own in zip(_NORMS, given, strict=True)}
+        norms = {name: made.norm(name, own, norm) for name, own in zip(_NORMS, given, strict=True)}
         if missing := [name for name, each in norms.items() if each is None]:
             raise SpecError(
                 f"CrossAttentionLayer was not given {', '.join(missing)}. Give each, or norm= as their template."
             )
-        self.attention, self.cross_attention = made(attention, device), made(cross_attention, device)
-        self.ffn = made(ffn, device)
+        self.attention = made("attention", attention)
+        self.cross_attention = made("cross_attention", cross_attention)
+        self.ffn = made("ffn", ffn)
+        made.finish()
         self.attention_norm, self.cross_norm, self.ffn_norm = (norms[name] or Unchanged() for name in _NORMS)
         before = residual_pattern == "pre_norm"
         every = (self.attention_norm, self.cross_norm, self.ffn_norm)
@@ -68,6 +73,10 @@ class CrossAttentionLayer:
             "ffn_norm": self.ffn_norm,
             "ffn": self.ffn,
         }
+        self._held = (
+            6 if before else 4
+        )  # x, what both attentions made, a sum; and what is normalised and read otherwise
+        self._settings = {"residual_pattern": residual_pattern}
         self._plans = PlainSums(self._parts, sums=_SUMS)
 
     @property

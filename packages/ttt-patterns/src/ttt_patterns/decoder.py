@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ttt_core import Attention, Cached, FeedForward, KVCache, Norm, Referenced, SpecError, Tensor, Weight
-from ttt_hw import Plans, TimedByPlans, prompt_workload, step_workload
-from ttt_patterns._compose import from_template, load_parts, made
+from ttt_hw import ComposedBlock, HardwareMode, Overrides, Plans, prompt_workload, step_workload
+from ttt_patterns._compose import Maker, load_parts
 from ttt_patterns._parts import weights_of
 from ttt_patterns._plain import PlainSums
 from ttt_patterns._residual import ONE_NORM, PLACES, Junction, Unchanged
@@ -16,7 +16,7 @@ from ttt_patterns.spec import Residual
 __all__ = ["DecoderLayer"]
 
 
-class DecoderLayer(TimedByPlans, Referenced):
+class DecoderLayer(ComposedBlock, Referenced):
     """Attention and a feed-forward branch, each added to what comes in, with norms where `residual_pattern` has them.
 
     With a branch's result times `multiplier` wherever it is added:
@@ -27,9 +27,11 @@ class DecoderLayer(TimedByPlans, Referenced):
     Built from anything that keeps the Protocols; shapes as in ttt_core.Layer. `norm` is a template (ttt_core.Template) of all
     the norms that the layer has and that are not given: each is another like it. A part may be one that is yet to be made for
     `device`: something with `materialize(device)`. With `plans` of the whole layer its parts must have been built from parts of
-    them; without, sums are interleaved, in DRAM in prefill and in L1 in decode.
+    them; without, sums are interleaved, in DRAM in prefill and in L1 in decode. `hw_mode` and `hw_config_overrides` are of parts
+    that are yet to be made as a ttt_core.LazyModule: overrides begin with the part's name, as in decode.attention.qkv_matmul,
+    and a part that says its own hardware mode keeps it.
     Errors: SpecError for norms that the residual has no use for or lacks, a norm that is no template, a part yet to be made
-    without a device.
+    without a device, a hardware mode with no part to be made; PlacementError for overrides of no such part.
     Source: arXiv 2002.04745 figure 1, LlamaDecoderLayer, OpenAIGPT's Block; Olmo2DecoderLayer; Gemma2DecoderLayer; GPTNeoXLayer,
     GPTJBlock; GraniteDecoderLayer (multiplier) of transformers.
     """
@@ -47,14 +49,18 @@ class DecoderLayer(TimedByPlans, Referenced):
         residual_pattern: Residual = "pre_norm",
         multiplier: float = 1.0,
         device: Any = None,
+        hw_mode: HardwareMode | None = None,
         plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
     ) -> None:
-        template, sandwich = made(norm, device), residual_pattern == "sandwich"
-        attention, ffn = made(attention, device), made(ffn, device)
-        first = from_template(template, made(attention_norm, device))
-        ffn_norm = from_template(template, made(ffn_norm, device))
-        attention_output_norm = from_template(template if sandwich else None, made(attention_output_norm, device))
-        ffn_output_norm = from_template(template if sandwich else None, made(ffn_output_norm, device))
+        made = Maker(self, device, hw_mode, hw_config_overrides)
+        sandwich = residual_pattern == "sandwich"
+        behind = norm if sandwich else None
+        attention, ffn = made("attention", attention), made("ffn", ffn)
+        first, ffn_norm = made.norm("attention_norm", attention_norm, norm), made.norm("ffn_norm", ffn_norm, norm)
+        attention_output_norm = made.norm("attention_output_norm", attention_output_norm, behind)
+        ffn_output_norm = made.norm("ffn_output_norm", ffn_output_norm, behind)
+        made.finish()
         if first is None:
             raise SpecError("DecoderLayer was given neither norm= nor attention_norm=. Give one of them.")
         output_norms = [attention_output_norm is not None, ffn_output_norm is not None]
@@ -97,6 +103,8 @@ class DecoderLayer(TimedByPlans, Referenced):
             "ffn_output_norm": ffn_output_norm,
         }
         self._parts = {name: part for name, part in parts.items() if part is not None}
+        self._held = places.held
+        self._settings = {"residual_pattern": residual_pattern, "multiplier": multiplier}
         self._plans: Plans = plans or PlainSums(self._parts, multiplier=multiplier)
 
     @property

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ttt_core import Attention, FeedForward, Norm, Tensor, Weight
-from ttt_hw import Plans
+from ttt_hw import ComposedBlock, HardwareMode, Overrides, Plans
 from ttt_patterns.decoder import DecoderLayer
 from ttt_patterns.spec import Residual
 
 __all__ = ["EncoderLayer"]
 
 
-class EncoderLayer:
+class EncoderLayer(ComposedBlock):
     """A layer that sees a whole sequence at once and keeps no cache.
 
     What DecoderLayer computes, with an attention that is not causal, by post_norm unless `residual_pattern` says otherwise.
@@ -36,7 +36,9 @@ class EncoderLayer:
         residual_pattern: Residual = "post_norm",
         multiplier: float = 1.0,
         device: Any = None,
+        hw_mode: HardwareMode | None = None,
         plans: Plans | None = None,
+        hw_config_overrides: Overrides | None = None,
     ) -> None:
         self.layer = DecoderLayer(
             attention=attention,
@@ -49,8 +51,12 @@ class EncoderLayer:
             residual_pattern=residual_pattern,
             multiplier=multiplier,
             device=device,
+            hw_mode=hw_mode,
             plans=plans,
+            hw_config_overrides=hw_config_overrides,
         )
+        self._parts, self._plans = self.layer._parts, self.layer._plans
+        self._held, self._settings = self.layer._held, self.layer._settings
 
     @property
     def weights(self) -> tuple[Weight, ...]:
