@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 
 from ttt_core import ShapeError, SpecError
@@ -84,6 +85,37 @@ def test_a_block_beside_its_reference(model: Any, theirs: Any) -> None:
     other = compare_with_reference(ffn, x, theirs.model.layers[1].mlp, model=model)
     assert not other.close
     assert other.pcc < 0.9
+
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 512, "hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "ffn"),
+    [
+        (transformers.MixtralConfig(**SMALL, num_local_experts=4), "ffn.MoE"),  # tensors are not called as modules are
+        (
+            transformers.Gemma2Config(**SMALL, head_dim=32, final_logit_softcapping=0.2),
+            "ffn.GatedMLP",
+        ),  # a cap after lm_head
+    ],
+    ids=["mixtral", "gemma2"],
+)
+def test_families_whose_modules_say_less_than_their_tensors(config: Any, ffn: str, mesh: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = AutoModelForCausalLM.from_config(config).eval()
+    theirs.save_pretrained(tmp_path)
+    model = ModelFactory.from_pretrained(tmp_path, device=mesh)
+    found = compare_blocks(model, theirs, IDS)
+    assert found.first_departure is None
+    places = {block.path: (block.block, block.reference) for block in found.blocks}
+    assert places["layers.0.ffn"] == (ffn, "model.layers.0.mlp")
+    assert all(block.max_difference < 1e-5 for block in found.blocks)
+    x = torch.randn(1, 5, 128, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    assert compare_with_reference(model.layers[0].ffn, x, model=model).close
 
 
 def test_what_cannot_be_compared_is_refused(model: Any, theirs: Any, blocks: Any) -> None:

@@ -21,7 +21,8 @@ class Fused:
 class WeightNames:
     """Tensor names; `{layer}` and `{expert}` stand for their numbers. A bias is called as its weight is, except for the end.
 
-    `ignored` are regular expressions of tensors that carry nothing.
+    `ignored` are regular expressions of tensors that carry nothing; `modules` pairs what tensors call a module with what
+    transformers calls it in its model.
     """
 
     embedding: str = "model.embed_tokens.weight"
@@ -42,6 +43,7 @@ class WeightNames:
     attention_output_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
     ffn_output_norm: str = "model.layers.{layer}.post_feedforward_layernorm.weight"
     ignored: tuple[str, ...] = (r".*\.rotary_emb\.inv_freq",)
+    modules: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,6 +260,7 @@ FAMILIES: dict[str, Family] = {
             gate=f"{_MIXTRAL}experts.{{expert}}.w1.weight",
             up=f"{_MIXTRAL}experts.{{expert}}.w3.weight",
             down=f"{_MIXTRAL}experts.{{expert}}.w2.weight",
+            modules=(("block_sparse_moe", "mlp"),),
         ),
         required={"hidden_act": "silu"},
         defaults={

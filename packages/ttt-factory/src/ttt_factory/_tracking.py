@@ -29,7 +29,9 @@ class Tracker:
             if len(set(level)) > 1:
                 break
             shared.append(level[0])
-        return replace(spec, reference_path=".".join(shared), reference_type="huggingface")
+        called = dict(self._names.modules)
+        path = ".".join(called.get(name, name) for name in shared)
+        return replace(spec, reference_path=path, reference_type="huggingface")
 
     def layer(self, spec: DecoderLayerSpec, number: int) -> DecoderLayerSpec:
         ffn = ("router", "gate", "up", "down") if isinstance(spec.ffn, MoESpec) else ("up", "down")
