@@ -15,15 +15,16 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from ttt_core import PlacementError
 from ttt_hw._l1_space import Space, hand_over, hold, lowest, release
+from ttt_hw._partial_plan import Copies, State, Step, part_of, visible
 from ttt_hw.errors import OutOfMemory
 from ttt_hw.layouts import DRAM, L1, interleaved, placed
 from ttt_hw.options import Option, best_move, candidates_of, legal_options, why_no_option
 from ttt_hw.patterns.base import Pattern
-from ttt_hw.plan import BlockPlan, PlannedMove, PlannedOp
+from ttt_hw.plan import BlockPlan, PlannedMove
 from ttt_hw.records import Board
 from ttt_hw.requests import BlockRequest, CollectiveRequest, OpRequest, TensorType
 from ttt_shard_dsl import TILE
@@ -39,69 +40,6 @@ SCATTERED = (
 TEMPORARY = ("<temporary>", "")
 BEAM = 12  # partial plans that are kept, at least
 EFFORT = 96  # partial plans of all operations together: short blocks can afford a wider beam
-
-
-_Copies = tuple[tuple[str, str], ...]
-"""The copies of a tensor as (part of the block, layout); the first is the one of the part that made it."""
-
-
-class _State:
-    """A partial plan: its time, the copies of each living tensor, what they take, and the step that led here."""
-
-    __slots__ = ("alive", "cost", "dram", "previous", "space", "step", "stored", "where")
-
-    def __init__(
-        self,
-        cost: float,
-        where: dict[str, _Copies],
-        stored: dict[str, str],
-        alive: int,
-        dram: int,
-        space: Space,
-        step: _Step | None = None,
-        previous: _State | None = None,
-    ) -> None:
-        self.cost = cost
-        self.where = where
-        self.stored = stored
-        self.alive = alive
-        self.dram = dram
-        self.space = space
-        self.step = step
-        self.previous = previous
-
-    def ops(self) -> tuple[PlannedOp, ...]:
-        found: list[PlannedOp] = []
-        state = self
-        while state.step is not None and state.previous is not None:
-            found.append(state.step.planned())
-            state = state.previous
-        return tuple(reversed(found))
-
-
-class _Step(NamedTuple):
-    """An operation added to a partial plan; what becomes a PlannedOp if the plan is the best."""
-
-    op: OpRequest
-    option: Option
-    moves: list[PlannedMove]
-    l1_bytes: int
-    dram_bytes: int
-    frees: list[tuple[str, str]]
-
-    def planned(self) -> PlannedOp:
-        return PlannedOp(
-            request=self.op,
-            pattern=self.option.pattern,
-            reads=self.option.reads,
-            results=self.option.results,
-            moves=tuple(self.moves),
-            buffers=self.option.buffers,
-            l1_bytes=self.l1_bytes,
-            dram_bytes=self.dram_bytes,
-            estimate=self.option.estimate,
-            frees=tuple(self.frees),
-        )
 
 
 def plan_block(
@@ -184,7 +122,7 @@ class _Search:
         for index, op in enumerate(block.ops):
             for name in op.inputs:
                 self.last_use[name] = index
-                self.last_use_in[name, _part(op)] = index
+                self.last_use_in[name, part_of(op)] = index
         end = len(block.ops)
         self.read_again = [
             [name for name in self.stored if self.last_use.get(name, -1) > index] for index in range(len(block.ops))
@@ -194,16 +132,16 @@ class _Search:
 
     def run(
         self, entry: Mapping[str, str], ends: Mapping[str, str], stored: Mapping[str, str]
-    ) -> tuple[_State, tuple[PlannedMove, ...]]:
+    ) -> tuple[State, tuple[PlannedMove, ...]]:
         states = [self.start(entry, dict(stored))]
         for index, op in enumerate(self.block.ops):
             states = self.step(states, index, op)
         return self.finish(states, ends)
 
-    def start(self, entry: Mapping[str, str], stored: dict[str, str]) -> _State:
+    def start(self, entry: Mapping[str, str], stored: dict[str, str]) -> State:
         held = [*entry.items(), *((name, text) for name, text in stored.items() if name in self.stored)]
         sizes = [self._size(name, text) for name, text in held]
-        where: dict[str, _Copies] = {name: ((CALLER, text),) for name, text in entry.items()}
+        where: dict[str, Copies] = {name: ((CALLER, text),) for name, text in entry.items()}
         space: Space | None = ()
         for key, (l1, _) in zip(held, sizes, strict=True):
             space = None if space is None else hold(space, key, l1, self.room)
@@ -219,7 +157,7 @@ class _Search:
                 f"the block's inputs and what stays in L1 take {alive:,} bytes a core; {self.room:,} are there.", alive
             )
         dram = sum(dram for _, dram in sizes[: len(entry)])
-        return _State(0.0, where, stored, alive, dram, space)
+        return State(0.0, where, stored, alive, dram, space)
 
     def remaining(self) -> int:
         """Bytes of L1 on a core that sums over chips keep for good. The first decode step makes it, and it is there in every
@@ -235,14 +173,14 @@ class _Search:
                     found.update(pattern.keeps(token, self.board))
         return sum(found.values())
 
-    def step(self, states: Sequence[_State], index: int, op: OpRequest) -> list[_State]:
+    def step(self, states: Sequence[State], index: int, op: OpRequest) -> list[State]:
         """Every state with the operation added in every legal way; the best of them."""
         every = legal_options(op, self.board, self.allowed.get(op.name))
         if not self.may_keep and op.name not in self.allowed:
             every = tuple(option for option in every if not option.pattern.keeps(op, self.board))
         waits = any(self.last_use.get(name, index) - index > self.patience for name in op.results)
         options = [option for option in every if not (waits and option.result_bytes)] or every
-        found: dict[object, _State] = {}
+        found: dict[object, State] = {}
         costs: list[float] = []  # of the distinct states that were found, in order
         for state in states:
             for option in options:
@@ -263,11 +201,11 @@ class _Search:
             raise self._why_not(states, op, options)
         return sorted(found.values(), key=lambda state: state.cost)[: self.beam]
 
-    def _follow(self, state: _State, index: int, op: OpRequest, option: Option) -> _State | None:
+    def _follow(self, state: State, index: int, op: OpRequest, option: Option) -> State | None:
         stored, where = state.stored, state.where
         alive, dram, cost = state.alive, state.dram, state.cost + option.time_us
         space = state.space
-        part = _part(op)
+        part = part_of(op)
         moves: list[PlannedMove] = []
         for position, (name, text) in enumerate(zip(op.inputs, option.reads, strict=True)):
             if name in self.stored:
@@ -280,7 +218,7 @@ class _Search:
                     return None
                 continue
             copies = where[name]
-            source = _visible(copies, part)
+            source = visible(copies, part)
             if source == text:
                 continue
             move = best_move(self.types[name], source, text, self.board)
@@ -354,8 +292,8 @@ class _Search:
             freed_l1, freed_dram = self._size(name, at)
             alive -= freed_l1
             dram -= freed_dram
-        step = _Step(op, option, moves, l1_bytes, dram_bytes, frees)
-        return _State(cost, where, stored, alive, dram, space, step, state)
+        step = Step(op, option, moves, l1_bytes, dram_bytes, frees)
+        return State(cost, where, stored, alive, dram, space, step, state)
 
     def _with_results(self, space: Space, index: int, op: OpRequest, option: Option) -> Space | None:
         """L1 while an operation runs: with its results, and what it needs beside them."""
@@ -377,9 +315,9 @@ class _Search:
             size = self.sizes[key] = place.bytes_per_core, place.bytes_per_bank * self.board.dram_banks
         return size
 
-    def finish(self, states: Sequence[_State], outputs: Mapping[str, str]) -> tuple[_State, tuple[PlannedMove, ...]]:
+    def finish(self, states: Sequence[State], outputs: Mapping[str, str]) -> tuple[State, tuple[PlannedMove, ...]]:
         """The best state with its results brought to where they are wanted."""
-        best: tuple[float, _State, tuple[PlannedMove, ...]] | None = None
+        best: tuple[float, State, tuple[PlannedMove, ...]] | None = None
         for state in states:
             moves, cost, alive, space = [], state.cost, state.alive, state.space
             for name, text in outputs.items():
@@ -417,7 +355,7 @@ class _Search:
             )
         return best[1], best[2]
 
-    def _why_not(self, states: Sequence[_State], op: OpRequest, options: Sequence[Option]) -> PlacementError:
+    def _why_not(self, states: Sequence[State], op: OpRequest, options: Sequence[Option]) -> PlacementError:
         if not options:
             return PlacementError(why_no_option(op, self.board, self.allowed.get(op.name)))
         wanted = {
@@ -449,13 +387,3 @@ class _Search:
 
     def _full(self, message: str, wanted: int) -> OutOfMemory:
         return OutOfMemory(message, memory="L1", wanted=wanted, available=self.room)
-
-
-def _part(op: OpRequest) -> str:
-    """The part of a larger block that an operation belongs to: what its name has before the last dot."""
-    return op.name.rpartition(".")[0]
-
-
-def _visible(copies: _Copies, part: str) -> str:
-    """Where a part of the block finds a tensor: its own copy, else the first."""
-    return next((at for owner, at in copies if owner == part), copies[0][1])
