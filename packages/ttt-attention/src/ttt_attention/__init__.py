@@ -11,6 +11,9 @@ from ttt_attention.cross_requests import cross_attention_request as cross_attent
 from ttt_attention.flash import FlashAttention as FlashAttention
 from ttt_attention.grouped_query import GroupedQueryAttention as GroupedQueryAttention
 from ttt_attention.heads import padded_head_dim as padded_head_dim
+from ttt_attention.latent import MultiLatentAttention as MultiLatentAttention
+from ttt_attention.latent_requests import latent_attention_request as latent_attention_request
+from ttt_attention.latent_spec import LatentAttentionSpec as LatentAttentionSpec
 from ttt_attention.masks import Masks as Masks
 from ttt_attention.multi_head import MultiHeadAttention as MultiHeadAttention
 from ttt_attention.paged import PagedKVCache as PagedKVCache, page_table as page_table
@@ -46,6 +49,7 @@ __all__ = [
     "GateSpec",
     "GroupedQueryAttention",
     "HeadNormSpec",
+    "LatentAttentionSpec",
     "LinearScaling",
     "Llama3Scaling",
     "LongRopeScaling",
@@ -53,6 +57,7 @@ __all__ = [
     "MemoryCache",
     "MultiHeadAttention",
     "MultiHeadCrossAttention",
+    "MultiLatentAttention",
     "PagedKVCache",
     "ProportionalScaling",
     "RopeScaling",
@@ -65,6 +70,7 @@ __all__ = [
     "cache_placement",
     "cross_attention_request",
     "inverse_frequencies",
+    "latent_attention_request",
     "padded_head_dim",
     "page_table",
 ]

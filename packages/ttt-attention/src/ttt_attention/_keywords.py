@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ttt_attention.latent_spec import LatentAttentionSpec
 from ttt_attention.spec import AttentionSpec, CrossAttentionSpec, RopeSpec
 from ttt_core import SpecError, SpecKeywords
 
@@ -33,6 +34,22 @@ CROSS = SpecKeywords(
     {"head_dim": _head_dim, "num_kv_heads": lambda fields: fields["num_heads"], "max_memory": CONTEXT},
 )
 """Keys and values of its own for each query head, which make up the hidden dim; memories of up to 4096 tokens."""
+
+
+LATENT = SpecKeywords(LatentAttentionSpec, {"max_context": CONTEXT, "rope": RopeSpec(style="interleaved")})
+"""4096 positions, and neighbours that turn with theta 10,000."""
+
+
+def parts_of_latent_spec(spec: LatentAttentionSpec) -> dict[str, bool]:
+    """The weights that not every latent attention has, and whether this one does."""
+    low_rank = spec.q_rank is not None
+    return {
+        "q": not low_rank,
+        **dict.fromkeys(("q_down", "q_norm", "q_up"), low_rank),
+        "q_bias": low_rank and spec.latent_bias,
+        "kv_bias": spec.latent_bias,
+        "o_bias": spec.output_bias,
+    }
 
 
 def parts_of_spec(spec: AttentionSpec) -> dict[str, bool]:

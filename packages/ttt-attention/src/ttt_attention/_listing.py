@@ -9,7 +9,10 @@ from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError
 from ttt_hw import DType
 from ttt_hw.requests import (
+    BlockRequest,
     CollectiveRequest,
+    EmbeddingRequest,
+    HeadConcatRequest,
     MatmulRequest,
     MoveRequest,
     OpRequest,
@@ -21,17 +24,18 @@ from ttt_hw.requests import (
 from ttt_shard_dsl import TILE
 
 
-class Listing:
-    """What a list has so far, and the sizes that its operations share."""
+class HeadsListing:
+    """What a list has so far, and the sizes that its operations share: heads of a chip, and what a cache has of each."""
 
-    def __init__(self, spec: AttentionSpec, work: Workload, cache_dtype: DType) -> None:
-        self.spec = spec
+    def __init__(
+        self, work: Workload, *, num_heads: int, num_kv_heads: int, head_dim: int, positions: int, cache_dtype: DType
+    ) -> None:
         self.work = work
-        self.num_heads, self.num_kv_heads = split_heads(spec, work.chips)
-        self.head_dim = padded_head_dim(spec.head_dim)
+        self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim
+        self.num_positions = positions
         self.context = -(-work.context // TILE) * TILE
         blocks = (work.users, self.context) if not work.block else (work.users * self.context // work.block, work.block)
-        self.cache = TensorType(shape=(blocks[0], self.num_kv_heads, blocks[1], self.head_dim), dtype=cache_dtype)
+        self.cache = TensorType(shape=(blocks[0], num_kv_heads, blocks[1], head_dim), dtype=cache_dtype)
         self.ops: list[OpRequest] = []
         self.stored: dict[str, Stored] = {}
 
@@ -65,6 +69,42 @@ class Listing:
         users = self.work.users if self.work.mode == "decode" else 1
         pages = TensorType(shape=(users, self.context // self.work.block), dtype="int32", tiled=False)
         return self.store("pages", pages, kind="index")
+
+    def pages_read(self) -> str:
+        """By what a prompt that goes on reads the cache: its pages, or the slot of a cache without."""
+        pages = self.pages()
+        if pages is not None:
+            return pages
+        return self.store("slot", TensorType(shape=(1, 1), dtype="int32", tiled=False), kind="index")
+
+    def pages_ahead(self) -> str | None:
+        """Of the pages those that a prompt fills; None without pages."""
+        pages, work = self.pages(), self.work
+        if pages is None or not work.start:
+            return pages
+        table = self.stored[pages].type
+        return self.move("slice", "pages_ahead", pages, table, first_column=work.start // work.block)
+
+    def tables(self, prefix: str, dim: int) -> tuple[str, str]:
+        """Cosines and sines of the positions, for heads of `dim` elements; in decode turned to one row a user."""
+        rows, decode = self.work.rows, self.work.mode == "decode"
+        indices = self.indices()
+        names = []
+        for name in (f"{prefix}cos", f"{prefix}sin"):
+            shape = TensorType(shape=(self.num_positions, dim), tiled=False)
+            table = self.store(f"{name}_table", shape, kind="table")
+            request = EmbeddingRequest(
+                name=f"{name}_rows" if decode else name,
+                inputs=(indices, table),
+                rows=rows,
+                dim=dim,
+                count=self.num_positions,
+            )
+            (found,) = self.add(request)
+            if decode:
+                found = self.move("transpose", name, found, TensorType(shape=(1, 1, rows, dim)))
+            names.append(found)
+        return names[0], names[1]
 
     def indices(self) -> str:
         """Positions as an embedding reads them, [1, rows] uint32; listed once."""
@@ -106,6 +146,49 @@ class Listing:
         (y,) = self.add(request)
         return y
 
+    def summed_over_chips(self, y: str, columns: int) -> str:
+        """The sum over the chips that split the heads; y as it is where none do."""
+        if self.work.chips == 1:
+            return y
+        shape, chips = (1, 1, self.work.rows, columns), self.work.chips
+        (y,) = self.add(CollectiveRequest(name="all_reduce", inputs=(y,), kind="all_reduce", shape=shape, chips=chips))
+        return y
+
+    def cut_heads(self, name: str, y: str, heads: int, head_dim: int, rows: int) -> str:
+        """[1, 1, rows, heads · head_dim] → [1, heads, rows, head_dim], by transposes, between which whole tiles are a head."""
+        width, by_head = heads * head_dim, (1, heads, head_dim, rows)
+        columns = self.move("transpose", f"{name}_columns", y, TensorType(shape=(1, 1, rows, width)), dims=(2, 3))
+        cut = self.move("reshape", f"{name}_cut", columns, TensorType(shape=(1, 1, width, rows)), shape=by_head)
+        return self.move("transpose", f"{name}_heads", cut, TensorType(shape=by_head), dims=(2, 3))
+
+    def joined_heads(self, heads: str, head_dim: int) -> str:
+        """[1, H, rows, head_dim] → [1, 1, rows, H · head_dim]."""
+        rows, count = self.work.rows, self.num_heads
+        request = HeadConcatRequest(name="concat_heads", inputs=(heads,), rows=rows, num_heads=count, head_dim=head_dim)
+        (joined,) = self.add(request)
+        return joined
+
     def heads_shape(self, heads: int) -> tuple[int, int, int, int]:
         rows = self.work.rows
         return (1, heads, rows, self.head_dim) if self.work.mode == "prefill" else (1, rows, heads, self.head_dim)
+
+    def block(self, inputs: tuple[tuple[str, TensorType], ...], output: str) -> BlockRequest:
+        """The list, once it is whole."""
+        stored, ops = tuple(self.stored.values()), tuple(self.ops)
+        return BlockRequest(mode=self.work.mode, inputs=inputs, stored=stored, ops=ops, outputs=(output,))
+
+
+class Listing(HeadsListing):
+    """Of attention with keys and values."""
+
+    def __init__(self, spec: AttentionSpec, work: Workload, cache_dtype: DType) -> None:
+        num_heads, num_kv_heads = split_heads(spec, work.chips)
+        super().__init__(
+            work,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=padded_head_dim(spec.head_dim),
+            positions=spec.max_context,
+            cache_dtype=cache_dtype,
+        )
+        self.spec = spec

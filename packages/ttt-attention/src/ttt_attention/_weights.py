@@ -21,20 +21,58 @@ Made: TypeAlias = "LazyWeight | NoWeight"
 CALLED = {"q": "query", "k": "key", "v": "value"}
 
 
-class WeightMaker:
-    """Makes each tensor where the plans have it; NoWeight for one that the spec has no use for.
+class Maker:
+    """Makes a tensor where the plans have it. `given` are sources by name, None for those that there are not."""
 
-    `given` are sources by name, None for those that there are not.
-    Errors: WeightError for a wrong shape, or a weight that the spec asks for and that is not given (or the reverse).
-    """
-
-    def __init__(self, spec: AttentionSpec, given: Mapping[str, Any], plans: Any, *, device: Any) -> None:
-        self._spec = spec
+    def __init__(self, given: Mapping[str, Any], plans: Any, *, device: Any) -> None:
         self._given = given
         self._plans = plans
         self._device = device
         self._board = board_of(device)
         self._chips = self._board.mesh[1]
+
+    def _made(
+        self,
+        stored: str,
+        sources: list[Any],
+        build: Callable[..., Float32],
+        shape: tuple[int, ...],
+        *,
+        dim: int | None = None,
+        hidden: int | None = None,
+    ) -> LazyWeight:
+        """`dim`: along which each chip of a row has a part of it; `hidden`: which is the hidden dim."""
+        text = self._plans.stored[stored]
+        return LazyWeight(
+            sources,
+            build,
+            shape=shape,
+            dtype=self._plans.dtypes[stored],
+            device=self._device,
+            placement=weight_on_mesh(text, self._board, hidden=hidden, inner=dim),
+        )
+
+    def _agree(self, wanted: bool, names: Sequence[str], field: str) -> None:
+        """The spec and the weights say the same about an optional part."""
+        given = sum(self._given[name] is not None for name in names)
+        if names and given != len(names) * wanted:
+            *first, last = names
+            listed = f"{', '.join(first)} and {last}" if first else last
+            raise WeightError(
+                f"the spec's {field} {'asks for' if wanted else 'has no use for'} {listed}, of which "
+                f"{given} were given. Give all of them, or change the spec."
+            )
+
+
+class WeightMaker(Maker):
+    """Of attention with keys and values; NoWeight for what the spec has no use for.
+
+    Errors: WeightError for a wrong shape, or a weight that the spec asks for and that is not given (or the reverse).
+    """
+
+    def __init__(self, spec: AttentionSpec, given: Mapping[str, Any], plans: Any, *, device: Any) -> None:
+        super().__init__(given, plans, device=device)
+        self._spec = spec
         self._local = split_heads(spec, self._chips)
         self._width = padded_head_dim(spec.head_dim)
 
@@ -239,35 +277,3 @@ class WeightMaker:
     def _heads_source(self, given: str, what: str, more: tuple[int, ...]) -> Any:
         name = given[0]
         return as_source(self._given[given], shape=(self._rows(name), *more), name=f"the {CALLED[name]} {what}")
-
-    def _made(
-        self,
-        stored: str,
-        sources: list[Any],
-        build: Callable[..., Float32],
-        shape: tuple[int, ...],
-        *,
-        dim: int | None = None,
-        hidden: int | None = None,
-    ) -> LazyWeight:
-        """`dim`: along which each chip of a row has a part of it; `hidden`: which is the hidden dim."""
-        text = self._plans.stored[stored]
-        return LazyWeight(
-            sources,
-            build,
-            shape=shape,
-            dtype=self._plans.dtypes[stored],
-            device=self._device,
-            placement=weight_on_mesh(text, self._board, hidden=hidden, inner=dim),
-        )
-
-    def _agree(self, wanted: bool, names: Sequence[str], field: str) -> None:
-        """The spec and the weights say the same about an optional part."""
-        given = sum(self._given[name] is not None for name in names)
-        if names and given != len(names) * wanted:
-            *first, last = names
-            listed = f"{', '.join(first)} and {last}" if first else last
-            raise WeightError(
-                f"the spec's {field} {'asks for' if wanted else 'has no use for'} {listed}, of which "
-                f"{given} were given. Give all of them, or change the spec."
-            )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ttt_attention.heads import padded_head_dim, split_heads
+from ttt_attention.latent_spec import LatentAttentionSpec
 from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError, Tensor
 from ttt_hw import Board, DType, board_of, upload
@@ -24,6 +25,7 @@ class ContiguousKVCache:
 
     Keys and values [users, kv_heads, context, padded head_dim] of one layer, in DRAM; on a mesh, of each chip's heads.
 
+    Of latent attention both are one tensor [users, 1, context, latent and turned key], which each chip has whole.
     `user` is the slot that a prefill fills, and `start` the tokens of its prompt that are there already. `slot` is then what
     the fused attention reads it by: a page table [1, 1] with the user, whose one page is the whole context.
     """
@@ -36,30 +38,18 @@ class ContiguousKVCache:
 
     @classmethod
     def allocate(
-        cls, spec: AttentionSpec, *, users: int, context: int, device: Any, dtype: DType = "bfloat8_b"
+        cls,
+        spec: AttentionSpec | LatentAttentionSpec,
+        *,
+        users: int,
+        context: int,
+        device: Any,
+        dtype: DType = "bfloat8_b",
     ) -> ContiguousKVCache:
         """A zeroed cache. Raises ShapeError for more than 32 users, or a context that is no multiple of 32."""
-        if not 1 <= users <= MAX_USERS:
-            raise ShapeError(
-                f"a KV cache for {users} users; 1 to {MAX_USERS} are possible. Split them into several batches."
-            )
-        longest = -(-spec.max_context // TILE) * TILE
-        if context % TILE or context < TILE:
-            nearest = max(TILE, -(-context // TILE) * TILE)
-            raise ShapeError(f"a KV cache of context {context}; it must be a multiple of {TILE}. Nearest: {nearest}.")
-        if context > longest:
-            raise ShapeError(
-                f"a KV cache of context {context}; the model's positions end at {spec.max_context}. Nearest: {longest}."
-            )
+        check_slots(users, context, spec.max_context)
         placement = cache_placement(spec, users=users, context=context, device=board_of(device), dtype=dtype)
-        import ttnn  # takes seconds, and plans read this module for shapes alone
-
-        memory = placement.to_memory_config()
-        keys, values = (
-            ttnn.zeros(placement.chip_shape, getattr(ttnn, dtype), ttnn.TILE_LAYOUT, device, memory_config=memory)
-            for _ in range(2)
-        )
-        return cls(keys, values)
+        return cls(*zeros(spec, placement, device, dtype))
 
     def for_user(self, user: int) -> ContiguousKVCache:
         """The same memory, with prefill writing to that user's slot. Raises ShapeError for a slot that is not there."""
@@ -76,6 +66,40 @@ class ContiguousKVCache:
         return replace(self, start=start, slot=slot)
 
 
+def check_slots(users: int, context: int, max_context: int) -> None:
+    """Errors: ShapeError for users or a context that a cache cannot have."""
+    if not 1 <= users <= MAX_USERS:
+        raise ShapeError(
+            f"a KV cache for {users} users; 1 to {MAX_USERS} are possible. Split them into several batches."
+        )
+    longest = -(-max_context // TILE) * TILE
+    if context % TILE or context < TILE:
+        nearest = max(TILE, -(-context // TILE) * TILE)
+        raise ShapeError(f"a KV cache of context {context}; it must be a multiple of {TILE}. Nearest: {nearest}.")
+    if context > longest:
+        raise ShapeError(
+            f"a KV cache of context {context}; the model's positions end at {max_context}. Nearest: {longest}."
+        )
+
+
+def zeros(
+    spec: AttentionSpec | LatentAttentionSpec, placement: Placement, device: Any, dtype: DType
+) -> tuple[Tensor, Tensor]:
+    """Keys and values on every chip; of latent attention one tensor."""
+    import ttnn  # takes seconds, and plans read this module for shapes alone
+
+    memory = placement.to_memory_config()
+
+    def made() -> Tensor:
+        tensor: Tensor = ttnn.zeros(
+            placement.chip_shape, getattr(ttnn, dtype), ttnn.TILE_LAYOUT, device, memory_config=memory
+        )
+        return tensor
+
+    keys = made()
+    return keys, keys if isinstance(spec, LatentAttentionSpec) else made()
+
+
 def check_start(start: int, unit: int, context: int) -> None:
     """Errors: ShapeError where a prompt cannot go on after so many tokens."""
     if start % unit or not 0 <= start < context:
@@ -85,8 +109,13 @@ def check_start(start: int, unit: int, context: int) -> None:
         )
 
 
-def cache_placement(spec: AttentionSpec, *, users: int, context: int, device: Board, dtype: DType) -> Placement:
-    """Where the keys of one layer lie, and likewise the values: each chip has the heads that its queries read."""
+def cache_placement(
+    spec: AttentionSpec | LatentAttentionSpec, *, users: int, context: int, device: Board, dtype: DType
+) -> Placement:
+    """Where the keys of one layer lie, and likewise the values: each chip has the heads that its queries read. Of latent
+    attention both, the same on each chip."""
+    if isinstance(spec, LatentAttentionSpec):
+        return parse("b h s d in dram").place((users, 1, context, spec.row), device=device, dtype=dtype)
     chips = device.mesh[1]
     heads = chips * split_heads(spec, chips).num_kv_heads
     shape = (users, heads, context, padded_head_dim(spec.head_dim))

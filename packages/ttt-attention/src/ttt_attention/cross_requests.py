@@ -13,9 +13,7 @@ from ttt_hw import DType
 from ttt_hw.requests import (
     BlockRequest,
     CacheFillRequest,
-    CollectiveRequest,
     DecodeAttentionRequest,
-    HeadConcatRequest,
     PrefillAttentionRequest,
     TensorType,
     Workload,
@@ -42,32 +40,18 @@ def cross_attention_request(spec: CrossAttentionSpec, work: Workload, precision:
     else:
         q = listing.move("transpose", "q_by_user", q, TensorType(shape=(1, heads, rows, head_dim)))
         attended = _decode(listing, q)
-    request = HeadConcatRequest(name="concat_heads", inputs=(attended,), rows=rows, num_heads=heads, head_dim=head_dim)
-    (joined,) = listing.add(request)
+    joined = listing.joined_heads(attended, head_dim)
     y = listing.project(
         "output", joined, heads * head_dim, spec.hidden_dim, precision["output_weights"], bias=spec.output_bias
     )
-    if work.chips > 1:
-        shape = (1, 1, rows, spec.hidden_dim)
-        summed = CollectiveRequest(name="all_reduce", inputs=(y,), kind="all_reduce", shape=shape, chips=work.chips)
-        (y,) = listing.add(summed)
-    return BlockRequest(
-        mode=work.mode,
-        inputs=tuple(inputs),
-        stored=tuple(listing.stored.values()),
-        ops=tuple(listing.ops),
-        outputs=(y,),
-    )
+    return listing.block(tuple(inputs), listing.summed_over_chips(y, spec.hidden_dim))
 
 
 def _heads(listing: Listing, name: str, x: str, k: int, heads: int, rows: int, dtype: DType) -> str:
     """x [1, 1, rows, k] by a weight → [1, heads, rows, hd]."""
     width, head_dim = heads * listing.head_dim, listing.head_dim
     y = listing.project(name, x, k, width, dtype, bias=name in listing.spec.biased, rows=rows)
-    columns = listing.move("transpose", f"{name}_columns", y, TensorType(shape=(1, 1, rows, width)), dims=(2, 3))
-    by_head = (1, heads, head_dim, rows)
-    cut = listing.move("reshape", f"{name}_cut", columns, TensorType(shape=(1, 1, width, rows)), shape=by_head)
-    return listing.move("transpose", f"{name}_heads", cut, TensorType(shape=by_head), dims=(2, 3))
+    return listing.cut_heads(name, y, heads, head_dim, rows)
 
 
 def _prefill(listing: Listing, spec: CrossAttentionSpec, q: str, dtype: DType) -> str:

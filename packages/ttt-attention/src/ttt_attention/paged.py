@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ttt_attention.cache import cache_placement, check_start
+from ttt_attention.cache import cache_placement, check_start, zeros
+from ttt_attention.latent_spec import LatentAttentionSpec
 from ttt_attention.spec import AttentionSpec
 from ttt_core import ShapeError, Tensor
 from ttt_hw import DType, board_of, upload
@@ -35,25 +36,18 @@ class PagedKVCache:
 
     @classmethod
     def allocate(
-        cls, spec: AttentionSpec, *, blocks: int, block: int = TILE, device: Any, dtype: DType = "bfloat8_b"
+        cls,
+        spec: AttentionSpec | LatentAttentionSpec,
+        *,
+        blocks: int,
+        block: int = TILE,
+        device: Any,
+        dtype: DType = "bfloat8_b",
     ) -> PagedKVCache:
         """Zeroed blocks of `block` tokens each. Raises ShapeError for a block that is not whole tiles, or no blocks."""
-        if block < TILE or block % TILE:
-            nearest = max(TILE, -(-block // TILE) * TILE)
-            raise ShapeError(
-                f"a paged KV cache with blocks of {block} tokens; whole tiles are wanted. Nearest: {nearest}."
-            )
-        if blocks < 1:
-            raise ShapeError(f"a paged KV cache of {blocks} blocks; at least one is wanted.")
+        check_blocks(blocks, block)
         placement = cache_placement(spec, users=blocks, context=block, device=board_of(device), dtype=dtype)
-        import ttnn  # takes seconds, and plans read this module for shapes alone
-
-        memory = placement.to_memory_config()
-        keys, values = (
-            ttnn.zeros(placement.chip_shape, getattr(ttnn, dtype), ttnn.TILE_LAYOUT, device, memory_config=memory)
-            for _ in range(2)
-        )
-        return cls(keys, values)
+        return cls(*zeros(spec, placement, device, dtype))
 
     def for_user(self, user: int, /) -> PagedKVCache:
         """The same blocks; whose prompt a prefill reads says its page table."""
@@ -63,6 +57,15 @@ class PagedKVCache:
         """The same blocks, with prefill going on after that many tokens, a multiple of the block."""
         check_start(start, self.keys.shape[-2], self.keys.shape[0] * self.keys.shape[-2])
         return replace(self, start=start)
+
+
+def check_blocks(blocks: int, block: int) -> None:
+    """Errors: ShapeError for a block that is not whole tiles, or no blocks."""
+    if block < TILE or block % TILE:
+        nearest = max(TILE, -(-block // TILE) * TILE)
+        raise ShapeError(f"a paged KV cache with blocks of {block} tokens; whole tiles are wanted. Nearest: {nearest}.")
+    if blocks < 1:
+        raise ShapeError(f"a paged KV cache of {blocks} blocks; at least one is wanted.")
 
 
 def page_table(rows: Sequence[Sequence[int]], *, device: Any) -> Tensor:

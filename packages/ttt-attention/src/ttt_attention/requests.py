@@ -18,11 +18,8 @@ from ttt_hw.requests import (
     BroadcastRequest,
     CacheFillRequest,
     CacheUpdateRequest,
-    CollectiveRequest,
     ConcatRequest,
     DecodeAttentionRequest,
-    EmbeddingRequest,
-    HeadConcatRequest,
     HeadSplitRequest,
     NormRequest,
     PrefillAttentionRequest,
@@ -76,8 +73,8 @@ def attention_request(
         head_dim=head_dim,
     )
     q, k, v = listing.add(split)
-    tables = _tables(listing, "") if spec.rope is not None else None
-    own = _tables(listing, "q_") if spec.query_temperature is not None else None
+    tables = listing.tables("", head_dim) if spec.rope is not None else None
+    own = listing.tables("q_", head_dim) if spec.query_temperature is not None else None
     q = _turned(listing, "q", q, heads, own or tables)
     k = _turned(listing, "k", k, kv_heads, tables)
     listing.store("keys", listing.cache, kind="cache")
@@ -86,23 +83,8 @@ def attention_request(
     joined = _gated(listing, attend(listing, q, k, v, custom), precision["qkv_weights"])
     width = heads * head_dim
     y = listing.project("output", joined, width, hidden, precision["output_weights"], bias=spec.output_bias)
-    if work.chips > 1:
-        (y,) = listing.add(
-            CollectiveRequest(
-                name="all_reduce",
-                inputs=(y,),
-                kind="all_reduce",
-                shape=(1, 1, rows, hidden),
-                chips=work.chips,
-            )
-        )
-    return BlockRequest(
-        mode=work.mode,
-        inputs=(("x", TensorType(shape=(1, 1, rows, hidden))),),
-        stored=tuple(listing.stored.values()),
-        ops=tuple(listing.ops),
-        outputs=(y,),
-    )
+    y = listing.summed_over_chips(y, hidden)
+    return listing.block((("x", TensorType(shape=(1, 1, rows, hidden))),), y)
 
 
 def _check(spec: AttentionSpec, work: Workload, custom: bool) -> None:
@@ -145,29 +127,6 @@ def _normalised_whole(listing: Listing, qkv: str) -> str:
     shapes = tuple((1, 1, rows, width) for width in widths)
     (joined,) = listing.add(ConcatRequest(name="qkv_joined", inputs=tuple(parts), shapes=shapes, dim=3))
     return joined
-
-
-def _tables(listing: Listing, prefix: str) -> tuple[str, str]:
-    """Cosines and sines of the positions; in decode turned to one row a user."""
-    rows, head_dim, context = listing.work.rows, listing.head_dim, listing.spec.max_context
-    decode = listing.work.mode == "decode"
-    indices = listing.indices()
-    names = []
-    for name in (f"{prefix}cos", f"{prefix}sin"):
-        table = listing.store(f"{name}_table", TensorType(shape=(context, head_dim), tiled=False), kind="table")
-        (found,) = listing.add(
-            EmbeddingRequest(
-                name=f"{name}_rows" if decode else name,
-                inputs=(indices, table),
-                rows=rows,
-                dim=head_dim,
-                count=context,
-            )
-        )
-        if decode:
-            found = listing.move("transpose", name, found, TensorType(shape=(1, 1, rows, head_dim)))
-        names.append(found)
-    return names[0], names[1]
 
 
 def _turned(listing: Listing, name: str, x: str, heads: int, tables: tuple[str, str] | None) -> str:
@@ -242,11 +201,7 @@ def _norm(
 def _prefill(listing: Listing, q: str, k: str, v: str, custom: bool) -> str:
     spec, work, rows, head_dim = listing.spec, listing.work, listing.work.rows, listing.head_dim
     kv_shape = listing.heads_shape(listing.num_kv_heads)
-    pages = listing.pages()
-    filled = pages
-    if pages is not None and work.start:
-        table = listing.stored[pages].type
-        filled = listing.move("slice", "pages_ahead", pages, table, first_column=work.start // work.block)
+    filled = listing.pages_ahead()
     for cache, name, x in (("keys", "key", k), ("values", "value", v)):
         if listing.cache.dtype != "bfloat16":
             x = listing.move("typecast", f"{name}_cast", x, TensorType(shape=kv_shape), dtype=listing.cache.dtype)
@@ -265,17 +220,15 @@ def _prefill(listing: Listing, q: str, k: str, v: str, custom: bool) -> str:
             )
         )
     if custom:
-        return _concat_heads(listing, custom_prefill(listing, q, k, v))
+        return listing.joined_heads(custom_prefill(listing, q, k, v), head_dim)
     if spec.stepwise:
-        return _concat_heads(listing, stepwise_prefill(listing, q, k, v))
+        return listing.joined_heads(stepwise_prefill(listing, q, k, v), head_dim)
     sinks: tuple[str, ...] = ()
     if spec.sinks:
         sinks = (listing.store("sinks", TensorType(shape=(1, listing.num_heads, 1, 1))),)
     read: tuple[str, ...] = (k, v)
     if work.start:
-        if pages is None:
-            pages = listing.store("slot", TensorType(shape=(1, 1), dtype="int32", tiled=False), kind="index")
-        read = ("keys", "values", pages)
+        read = ("keys", "values", listing.pages_read())
     block = work.block or listing.context
     request = PrefillAttentionRequest(
         name="attention",
@@ -294,7 +247,7 @@ def _prefill(listing: Listing, q: str, k: str, v: str, custom: bool) -> str:
         kv_dtype=listing.cache.dtype if work.start else "bfloat16",
     )
     (heads,) = listing.add(request)
-    return _concat_heads(listing, heads)
+    return listing.joined_heads(heads, head_dim)
 
 
 def _decode(listing: Listing, q: str, k: str, v: str, custom: bool) -> str:
@@ -339,19 +292,8 @@ def _decode(listing: Listing, q: str, k: str, v: str, custom: bool) -> str:
         )
         (heads,) = listing.add(request)
     shape = listing.heads_shape(listing.num_heads)
-    return _concat_heads(listing, listing.move("transpose", "transpose_heads", heads, TensorType(shape=shape)))
-
-
-def _concat_heads(listing: Listing, heads: str) -> str:
-    request = HeadConcatRequest(
-        name="concat_heads",
-        inputs=(heads,),
-        rows=listing.work.rows,
-        num_heads=listing.num_heads,
-        head_dim=listing.head_dim,
-    )
-    (joined,) = listing.add(request)
-    return joined
+    heads = listing.move("transpose", "transpose_heads", heads, TensorType(shape=shape))
+    return listing.joined_heads(heads, listing.head_dim)
 
 
 def _gated(listing: Listing, joined: str, dtype: DType) -> str:

@@ -485,6 +485,7 @@ class PrefillAttentionRequest(OpRequest):
     `start`: tokens that are in a cache already; k, v are then that cache, [blocks, KV, block, hd], and a fourth input is the
     page table [1, blocks of the user]; a cache that is not paged has a block of its whole context for each of `users`.
     `sinks`: a last input [1, H, 1, 1] has a score of each head, divided by the scale, that takes part in the softmax.
+    `value_dim`: there is no v, the values are the keys' first so many columns, and the result is as wide [arXiv 2405.04434].
     """
 
     tokens: int
@@ -500,6 +501,7 @@ class PrefillAttentionRequest(OpRequest):
     causal: bool = True
     keys: int | None = None
     sinks: bool = False
+    value_dim: int | None = None
     scale: float | None = None
     """None: 1 / √head_dim."""
     kernel: ComputeKernel = ComputeKernel(fidelity="hifi4")
@@ -515,14 +517,14 @@ class PrefillAttentionRequest(OpRequest):
         sinks = (TensorType(shape=(1, self.num_heads, 1, 1)),) * self.sinks
         if self.start is None:
             kv = TensorType(shape=(1, self.num_kv_heads, self.num_keys, self.head_dim), dtype=self.kv_dtype)
-            return q, kv, kv, *sinks
+            return q, *_keys_and_values(kv, self.value_dim), *sinks
         shape = (self.users * self.blocks, self.num_kv_heads, self.block, self.head_dim)
-        kv = TensorType(shape=shape, dtype=self.kv_dtype)
-        return q, kv, kv, TensorType(shape=(1, self.blocks), dtype="int32", tiled=False), *sinks
+        kv = _keys_and_values(TensorType(shape=shape, dtype=self.kv_dtype), self.value_dim)
+        return q, *kv, TensorType(shape=(1, self.blocks), dtype="int32", tiled=False), *sinks
 
     @property
     def results(self) -> dict[str, TensorType]:
-        return {self.name: self.operands[0]}
+        return {self.name: TensorType(shape=(1, self.num_heads, self.tokens, self.value_dim or self.head_dim))}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -531,7 +533,8 @@ class DecodeAttentionRequest(OpRequest):
 
     Inputs q, keys, values, positions [users]; with `block`, the cache is paged: [users · context / block, KV, block, hd], and
     a fifth input is the page table [users, context / block]. `sinks`: a last input [H, 32] has in its first column a score of
-    each head, divided by the scale, that takes part in the softmax.
+    each head, divided by the scale, that takes part in the softmax. `value_dim` as in PrefillAttentionRequest: there are no
+    values beside the keys.
     """
 
     users: int
@@ -543,6 +546,7 @@ class DecodeAttentionRequest(OpRequest):
     kv_dtype: DType = "bfloat8_b"
     block: int | None = None
     sinks: bool = False
+    value_dim: int | None = None
     scale: float | None = None
     """None: 1 / √head_dim."""
     kernel: ComputeKernel = ComputeKernel(fidelity="hifi2")
@@ -555,16 +559,20 @@ class DecodeAttentionRequest(OpRequest):
             shape = (self.users, self.num_kv_heads, self.context, self.head_dim)
         else:
             shape = (self.users * self.context // self.block, self.num_kv_heads, self.block, self.head_dim)
-        kv = TensorType(shape=shape, dtype=self.kv_dtype)
+        kv = _keys_and_values(TensorType(shape=shape, dtype=self.kv_dtype), self.value_dim)
         sinks = (TensorType(shape=(self.num_heads, TILE)),) * self.sinks
         if self.block is None:
-            return q, kv, kv, positions, *sinks
+            return q, *kv, positions, *sinks
         pages = TensorType(shape=(self.users, self.context // self.block), dtype="int32", tiled=False)
-        return q, kv, kv, positions, pages, *sinks
+        return q, *kv, positions, pages, *sinks
 
     @property
     def results(self) -> dict[str, TensorType]:
-        return {self.name: TensorType(shape=(1, self.users, self.num_heads, self.head_dim))}
+        return {self.name: TensorType(shape=(1, self.users, self.num_heads, self.value_dim or self.head_dim))}
+
+
+def _keys_and_values(kv: TensorType, value_dim: int | None) -> tuple[TensorType, ...]:
+    return (kv, kv) if value_dim is None else (kv,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from ttt_hw.estimate import Work
 from ttt_hw.layouts import interleaved, row_of_cores, user_sharded
 from ttt_hw.patterns._matmul_blocks import ceil_div
 from ttt_hw.patterns.base import Pattern, kernel_config
-from ttt_hw.patterns.flash_attention import SOFTMAX_PASSES, grid_problems, head_problems
+from ttt_hw.patterns.flash_attention import SOFTMAX_PASSES, grid_problems, head_problems, value_problems, value_width
 from ttt_hw.records import Board
 from ttt_hw.requests import DecodeAttentionRequest
 from ttt_shard_dsl import TILE, tile_bytes
@@ -28,8 +28,10 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
 
     `k_chunk` is how many keys a core takes at a time; 0 leaves it to ttnn, which takes the largest power of two up to 512 that
     divides the context or, of a paged cache, chooses by the current position. q lies with one user a core along the rows of
-    the chip's grid, or interleaved in DRAM. `memory` is where the result lies, interleaved.
-    Source: ttnn.transformer.scaled_dot_product_attention_decode, paged_…, SDPAProgramConfig.
+    the chip's grid, or interleaved in DRAM. `memory` is where the result lies, interleaved. Values that are columns of the
+    keys are copied from L1, where the keys are.
+    Source: ttnn.transformer.scaled_dot_product_attention_decode, flash_multi_latent_attention_decode, paged_… of both,
+    SDPAProgramConfig.
     """
 
     serves: ClassVar = (DecodeAttentionRequest,)
@@ -55,11 +57,12 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         return (tuple(layouts), *((interleaved(type_),) for type_ in others))
 
     def results(self, request: DecodeAttentionRequest, board: Board) -> tuple[str, ...]:
-        return (interleaved(request.operands[0], self.memory),)
+        return (interleaved(request.results[request.name], self.memory),)
 
     def problems(self, request: DecodeAttentionRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
         yield from grid_problems(self.grid, board)
         yield from head_problems(request.num_heads, request.num_kv_heads, request.head_dim)
+        yield from value_problems(request)
         yield from self._core_problems(request, board, reads)
         chunk = self.k_chunk or (TILE if request.block else automatic_chunk(request.context))
         if chunk < TILE or chunk & (chunk - 1) or request.context % chunk:
@@ -67,9 +70,13 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
                 f"k_chunk={chunk} must be a power of two of at least {TILE} that divides the context, {request.context}; "
                 f"nearest legal: {min(automatic_chunk(request.context), max(chunk, TILE))}"
             )
-        width, dst = request.head_dim // TILE, request.kernel.dst_tiles
+        width, dst = value_width(request), request.kernel.dst_tiles
         if width > dst and width % dst:
-            yield f"head_dim={request.head_dim} must be at most {dst * TILE} or a multiple of it: the engine holds {dst} tiles"
+            name = "head_dim" if request.value_dim is None else "value_dim"
+            yield f"{name}={width * TILE} must be at most {dst * TILE} or a multiple of it: the engine holds {dst} tiles"
+        step = min(request.head_dim // TILE, dst)  # tiles of a result that the kernel scales at a time, if a power of two
+        if width > step and step & (step - 1) == 0 and width % step:
+            yield f"value_dim={width * TILE} must be a multiple of {step * TILE}, which the kernel scales at a time"
         if request.block is not None and (request.block % TILE or request.context % request.block):
             yield f"blocks of {request.block} tokens must be whole tiles of {TILE} and divide the context, {request.context}"
 
@@ -99,7 +106,7 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         half = request.num_heads <= HALF_TILE_HEADS
         tile = tile_bytes("bfloat16")
         part = tile // 2 if half else tile
-        rows, width = -(-request.num_heads // TILE), request.head_dim // TILE
+        rows, width, values = -(-request.num_heads // TILE), request.head_dim // TILE, value_width(request)
         if self.k_chunk:
             keys = self.k_chunk // TILE
         else:
@@ -109,17 +116,17 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         parts = (
             2 * rows * width  # queries
             + (masks + 1) * rows * keys  # scores
-            + 4 * rows * width
+            + 4 * rows * values
             + (11 + request.sinks) * rows
-            + senders * (rows * width + 2 * rows)
+            + senders * (rows * values + 2 * rows)
             + 2  # scalars
         )
         positions = 2 * _aligned(4 * request.users, board)
         pages = _aligned(4 * request.context // request.block, board) if request.block else 0
         return (
             parts * part
-            + 2 * 2 * keys * width * tile_bytes(request.kv_dtype)
-            + (rows * width + 1) * tile
+            + 2 * keys * (width + values) * tile_bytes(request.kv_dtype)
+            + (rows * values + 1) * tile
             + positions
             + pages
         )
@@ -128,7 +135,7 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         return request.users * _even(self._cores_per_user(request), request.num_kv_heads)
 
     def work(self, request: DecodeAttentionRequest, board: Board, reads: Sequence[str]) -> Work:
-        rows, width = -(-request.num_heads // TILE), request.head_dim // TILE
+        rows, width, values = -(-request.num_heads // TILE), request.head_dim // TILE, value_width(request)
         seen = request.context if request.window is None else min(request.window + TILE, request.context)
         keys = -(-seen // TILE)
         kv_tile, tile = tile_bytes(request.kv_dtype), tile_bytes("bfloat16")
@@ -136,14 +143,15 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         heads = max(1, request.num_kv_heads // self._cores_per_user(request))
         chunk = max(1, self.k_chunk // TILE)
         a_core = heads * ceil_div(ceil_div(keys, chunk), per_head) * chunk  # keys, in tiles
-        kv_tiles = 2 * request.users * request.num_kv_heads * keys * width
+        read = 2 * width if request.value_dim is None else width
+        kv_tiles = request.users * request.num_kv_heads * keys * read
         rounds = (per_head - 1).bit_length()
         return Work(
-            matrix_cycles=2 * a_core * rows * width * getattr(board.chip.tile_cycles, request.kernel.fidelity),
+            matrix_cycles=a_core * rows * (width + values) * getattr(board.chip.tile_cycles, request.kernel.fidelity),
             vector_bytes=SOFTMAX_PASSES * a_core * rows * tile,
-            dram_bytes=kv_tiles * kv_tile + (request.users * rows * width * tile if self.memory == "dram" else 0),
+            dram_bytes=kv_tiles * kv_tile + (request.users * rows * values * tile if self.memory == "dram" else 0),
             dram_pages=kv_tiles,
-            noc_bytes=2 * a_core * width * kv_tile + rounds * rows * (width + 2) * tile,
+            noc_bytes=a_core * (width + values) * kv_tile + rounds * rows * (values + 2) * tile,
         )
 
     def program(self) -> Any:
@@ -171,6 +179,8 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
     def issue(self, request: DecodeAttentionRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
+        if request.value_dim is not None:
+            return self._issue_latent(request, board, tensors)
         q, keys, values, positions, *pages = tensors
         kwargs = {"cur_pos_tensor": positions, **self.to_ttnn(request, board)}
         if request.sinks:
@@ -178,6 +188,16 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         if pages:
             return ttnn.transformer.paged_scaled_dot_product_attention_decode(q, keys, values, *pages, **kwargs)
         return ttnn.transformer.scaled_dot_product_attention_decode(q, keys, values, **kwargs)
+
+    def _issue_latent(self, request: DecodeAttentionRequest, board: Board, tensors: Sequence[Any]) -> Any:
+        import ttnn
+
+        q, keys, positions, *pages = tensors
+        kwargs = {"head_dim_v": request.value_dim, "cur_pos_tensor": positions, **self.to_ttnn(request, board)}
+        if pages:
+            kwargs["page_table_tensor"] = pages[0]
+            return ttnn.transformer.paged_flash_multi_latent_attention_decode(q, keys, **kwargs)
+        return ttnn.transformer.flash_multi_latent_attention_decode(q, keys, **kwargs)
 
 
 def automatic_chunk(context: int) -> int:

@@ -13,7 +13,7 @@ from ttt_hw.layouts import DRAM, interleaved
 from ttt_hw.patterns.base import Pattern, kernel_config
 from ttt_hw.patterns.softmax import float32
 from ttt_hw.records import Board
-from ttt_hw.requests import PrefillAttentionRequest
+from ttt_hw.requests import DecodeAttentionRequest, PrefillAttentionRequest
 from ttt_shard_dsl import TILE, tile_bytes
 
 __all__ = ["FlashAttention"]
@@ -33,8 +33,8 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
     """Prefill attention tiled over queries and keys [arXiv 2307.08691, algorithm 1].
 
     The op deals heads × query chunks over the grid. Everything lies in DRAM. A prompt whose first tokens are in a paged cache
-    already (`start`) reads all keys and values from there.
-    Source: ttnn.transformer.scaled_dot_product_attention and chunked_scaled_dot_product_attention, SDPAProgramConfig.
+    already (`start`) reads all keys and values from there. Values that are columns of the keys are read with fewer columns.
+    Source: ttnn.transformer.scaled_dot_product_attention, flash_mla_prefill, chunked_… of both, SDPAProgramConfig.
     """
 
     serves: ClassVar = (PrefillAttentionRequest,)
@@ -66,6 +66,7 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
     def problems(self, request: PrefillAttentionRequest, board: Board, reads: Sequence[str]) -> Iterator[str]:
         yield from grid_problems(self.grid, board)
         yield from head_problems(request.num_heads, request.num_kv_heads, request.head_dim)
+        yield from value_problems(request)
         if not request.causal and (request.window is not None or request.start is not None):
             yield "queries that see all keys have neither a window nor a start; leave them out"
         for name, chunk, rows in (
@@ -95,15 +96,16 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         """Queries twice where a core has several chunks, keys and values twice, the scores, two partial outputs and one whole,
         statistics; without fp32 accumulation the output leaves by rows of two tiles."""
         d, q, k = request.head_dim // TILE, self.q_chunk // TILE, self.k_chunk // TILE
+        v = value_width(request)
         tile, fp32 = tile_bytes("bfloat16"), request.kernel.fp32_accumulate
         wide = tile_bytes("float32") if fp32 else tile
         queries = q * d * (2 if self._chunks_a_core(request) > 1 else 1)
         scalars = 2 if fp32 else 3
         statistics = 3 * tile + 2 * wide  # of each row of tiles: maxima, their change, sums
-        output = q * d if fp32 else 2 * min(q, 2) * d
+        output = q * v if fp32 else 2 * min(q, 2) * v
         total = (
-            (queries + 2 * q * d + output + scalars) * tile
-            + 2 * 2 * k * d * tile_bytes(request.kv_dtype)
+            (queries + 2 * q * v + output + scalars) * tile
+            + 2 * k * (d + v) * tile_bytes(request.kv_dtype)
             + q * k * wide
             + q * statistics
             + self._mask_bytes(request, q * k)
@@ -121,7 +123,7 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
             return 0
         if not uniform or q > HANDED_ON_QUERIES or self._shares(request)[1] == 1:
             return 0
-        ahead = 2 * k * d * tile_bytes(request.kv_dtype) + 4 * 32
+        ahead = k * (d + value_width(request)) * tile_bytes(request.kv_dtype) + 4 * 32
         if q == HANDED_ON_QUERIES and k <= HANDED_ON_KEYS and total + ahead <= HANDED_ON_BYTES:
             return ahead
         return 3 * 32
@@ -162,16 +164,17 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         # Of a core with several chunks some are long and some short; with one each, the longest decides.
         busiest = max(max(chunks), a_core * sum(chunks) / len(chunks))
         scores = busiest * q * k
+        both = d + value_width(request)
         wide = tile_bytes("float32" if request.kernel.fp32_accumulate else "bfloat16")
         tile, kv_tile = tile_bytes("bfloat16"), tile_bytes(request.kv_dtype)
-        kv_tiles = request.num_heads * sum(chunks) * k * d * 2
-        qo_tiles = 2 * request.num_heads * len(chunks) * q * d
+        kv_tiles = request.num_heads * sum(chunks) * k * both
+        qo_tiles = request.num_heads * len(chunks) * q * both
         return Work(
-            matrix_cycles=2 * scores * d * getattr(board.chip.tile_cycles, request.kernel.fidelity),
+            matrix_cycles=scores * both * getattr(board.chip.tile_cycles, request.kernel.fidelity),
             vector_bytes=SOFTMAX_PASSES * scores * wide,
             dram_bytes=kv_tiles * kv_tile + qo_tiles * tile,
             dram_pages=kv_tiles + qo_tiles,
-            noc_bytes=busiest * k * d * 2 * kv_tile + 2 * a_core * q * d * tile,
+            noc_bytes=busiest * k * both * kv_tile + a_core * q * both * tile,
         )
 
     def _chunks_of_keys(self, request: PrefillAttentionRequest) -> list[int]:
@@ -211,6 +214,8 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         import ttnn
 
         kwargs = dict(self.to_ttnn(request, board))
+        if request.value_dim is not None:
+            return _issue_latent(request, tensors, kwargs)
         q, k, v, *others = tensors
         if request.sinks:
             kwargs["attention_sink"] = others.pop()
@@ -218,6 +223,15 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
             return ttnn.transformer.scaled_dot_product_attention(q, k, v, is_causal=request.causal, **kwargs)
         (pages,) = others
         return ttnn.transformer.chunked_scaled_dot_product_attention(q, k, v, pages, request.start, **kwargs)
+
+
+def _issue_latent(request: PrefillAttentionRequest, tensors: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    import ttnn
+
+    q, k, *pages = tensors
+    if request.start is None:
+        return ttnn.transformer.flash_mla_prefill(q, k, request.value_dim, is_causal=request.causal, **kwargs)
+    return ttnn.transformer.chunked_flash_mla_prefill(q, k, request.value_dim, *pages, request.start, **kwargs)
 
 
 def largest_chunk(rows: int, limit: int) -> int:
@@ -245,6 +259,25 @@ def head_problems(num_heads: int, num_kv_heads: int, head_dim: int) -> Iterator[
         yield f"head_dim={head_dim} must be whole tiles of {TILE}; nearest legal: {-(-head_dim // TILE) * TILE}"
     if num_heads % num_kv_heads:
         yield f"the {num_kv_heads} key-value heads must divide the {num_heads} heads"
+
+
+def value_problems(request: PrefillAttentionRequest | DecodeAttentionRequest) -> Iterator[str]:
+    """Of values that are columns of the keys."""
+    dim = request.value_dim
+    if dim is None:
+        return
+    if dim % TILE or not 0 < dim <= request.head_dim:
+        nearest = min(max(TILE, -(-dim // TILE) * TILE), request.head_dim)
+        yield (
+            f"value_dim={dim} must be whole tiles of {TILE}, at most head_dim={request.head_dim}; nearest legal: {nearest}"
+        )
+    if request.window is not None or request.sinks:
+        yield "values that are columns of the keys go without a window and without sinks; leave them out"
+
+
+def value_width(request: PrefillAttentionRequest | DecodeAttentionRequest) -> int:
+    """Of values and results, in tiles."""
+    return (request.head_dim if request.value_dim is None else request.value_dim) // TILE
 
 
 def _rows(request: PrefillAttentionRequest) -> int:
