@@ -55,6 +55,38 @@ def configs(name: str) -> list[tuple[DecodeAttentionRequest, DecodeAttention]]:
     return found
 
 
+def latent_configs(name: str) -> list[tuple[DecodeAttentionRequest, DecodeAttention]]:
+    """Values that are columns of the keys: of DeepSeek-V3 on one chip of eight, and on one; of a small model."""
+    record, found = board(name), []
+    variants: tuple[dict[str, Any], ...] = ({}, {"block": 64, "kernel": BF16}, {"kv_dtype": "bfloat16"})
+    for (heads, head_dim, value_dim), users, changes, chunk in product(
+        ((16, 576, 512), (128, 576, 512), (2, 96, 64)), (1, 8, 32), variants, (0, 32, 128)
+    ):
+        wanted = latent(users, heads, head_dim, value_dim, **changes)
+        config = DecodeAttention(grid=widest_grid(wanted, record), k_chunk=chunk, memory="l1" if chunk else "dram")
+        reads = [layouts[0] for layouts in config.accepts(wanted, record)]
+        if config.circular_buffers(wanted, record, reads) < record.l1_bytes_per_core - 2**17:
+            found.append((wanted, config))
+    return found
+
+
+def latent(users: int, heads: int, head_dim: int, value_dim: int, **changes: Any) -> DecodeAttentionRequest:
+    pages = ("pages",) if "block" in changes else ()
+    wanted = request(users, heads, 1, head_dim, value_dim=value_dim, **changes)
+    return replace(wanted, inputs=("q", "latents", "positions", *pages))
+
+
+def test_values_of_the_keys_are_exact(mesh: Any, probe: Any) -> None:
+    pairs = latent_configs("n150")
+    assert len(pairs) > 40
+    assert not probe.inexact(mesh, pairs)
+
+
+def test_values_of_the_keys_are_exact_on_blackhole(probe: Any) -> None:
+    pairs = latent_configs("p150")[::4]
+    assert not run_in_process(probe.inexact_on, "p150", board("p150").mesh, pairs, device="p150")
+
+
 def test_every_config_is_exact(mesh: Any, probe: Any) -> None:
     assert not probe.inexact(mesh, configs("n150"))
 
@@ -87,6 +119,13 @@ def test_every_model_has_a_legal_candidate(name: str, probe: Any) -> None:
             "k_chunk=96 must be a power of two of at least 32 that divides the context, 1024; nearest legal: 96",
         ),
         ({}, replace(ONE, head_dim=192), "head_dim=192 must be at most 128 or a multiple of it: the engine holds 4 tiles"),
+        ({}, latent(8, 16, 192, 160), "value_dim=160 must be at most 128 or a multiple of it: the engine holds 4 tiles"),
+        ({}, latent(8, 16, 64, 96), "value_dim=96 must be whole tiles of 32, at most head_dim=64; nearest legal: 64"),
+        ({}, latent(8, 16, 64, 96), "value_dim=96 must be a multiple of 64, which the kernel scales at a time"),
+        (
+            {}, latent(8, 16, 96, 64, window=64),
+            "values that are columns of the keys go without a window and without sinks; leave them out",
+        ),
         (
             {}, request(32, 32, 8, 128, block=96),
             "blocks of 96 tokens must be whole tiles of 32 and divide the context, 1024",

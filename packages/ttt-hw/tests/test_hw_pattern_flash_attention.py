@@ -28,6 +28,8 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Any:
 def request(tokens: int, heads: int, kv_heads: int, head_dim: int, **changes: Any) -> PrefillAttentionRequest:
     inputs = ("q", "k", "v") if changes.get("start") is None else ("q", "k", "v", "pages")
     inputs = (*inputs, *["sinks"] * changes.get("sinks", False))
+    if "value_dim" in changes:
+        inputs = tuple(name for name in inputs if name != "v")
     whole = PrefillAttentionRequest(
         name="a", inputs=inputs, tokens=tokens, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim
     )
@@ -51,6 +53,9 @@ VARIED = [
     request(512, 8, 8, 64, causal=False),
     request(256, 8, 2, 128, causal=False, keys=512, kernel=BF16),
     request(256, 8, 1, 64, start=256, block=32, blocks=16, window=128, kernel=BF16),
+    request(1024, 16, 1, 576, value_dim=512),
+    request(512, 2, 1, 96, value_dim=64, start=256, block=32, blocks=32, kv_dtype="bfloat8_b"),
+    request(512, 2, 1, 96, value_dim=64, kernel=BF16),
 ]
 
 
@@ -101,6 +106,8 @@ def test_every_model_has_a_legal_candidate(name: str, probe: Any) -> None:
         ({"k_chunk": 1024}, GOES_ON, "k_chunk=1024 must divide the start, 512; nearest legal: 512"),
         ({}, replace(GOES_ON, block=48), "the cache's blocks of 48 tokens must be whole tiles of 32"),
         ({}, replace(GOES_ON, blocks=16), "16 blocks of 64 tokens do not hold the 1536 tokens; at least 24 do"),
+        ({}, request(1024, 16, 1, 64, value_dim=40), "value_dim=40 must be whole tiles of 32, at most head_dim=64; "
+         "nearest legal: 64"),
         ({}, replace(ONE, head_dim=80), "head_dim=80 must be whole tiles of 32; nearest legal: 96"),
         ({}, replace(ONE, num_kv_heads=5), "the 5 key-value heads must divide the 32 heads"),
     ],

@@ -56,6 +56,37 @@ def test_exact_on_other_boards(name: str, probe: Any) -> None:
     assert not run_in_process(probe.inexact_on, name, board(name).mesh, PAIRS[::5], device=name)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_its_operations_make_fits_its_scratch(kind: str, mesh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where all of it is held, as when the calls are written down."""
+    import ttnn
+
+    from ttt_hw.verify import empty
+
+    record, router, operation = board("n150"), Router(memory="l1"), ttnn.decorators.FastOperation
+    run, held, lowest = operation.__call__, [], []
+
+    def free() -> int:
+        return int(ttnn.get_memory_view(mesh, ttnn.BufferType.L1).largest_contiguous_bytes_free_per_bank)
+
+    def call(one: Any, *args: Any, **kwargs: Any) -> Any:
+        held.append(run(one, *args, **kwargs))
+        lowest.append(free())
+        return held[-1]
+
+    for rows in (1, 128, 1024):
+        asked = request(rows, **KINDS[kind])
+        reads = [layouts[0] for layouts in router.accepts(asked, record)]
+        tensors = [empty(text, type_, record, mesh) for text, type_ in zip(reads, asked.operands, strict=True)]
+        before = free()
+        lowest.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(operation, "__call__", call)
+            router.issue(asked, record, tensors)
+        held.clear()
+        assert 0 < before - min(lowest) <= router.scratch(asked, record)
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_mixtral_is_served(name: str, probe: Any) -> None:
     for rows in (1, 8, 32, 128, 1024, 2048, 8192):

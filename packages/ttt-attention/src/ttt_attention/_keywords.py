@@ -36,8 +36,8 @@ CROSS = SpecKeywords(
 """Keys and values of its own for each query head, which make up the hidden dim; memories of up to 4096 tokens."""
 
 
-LATENT = SpecKeywords(LatentAttentionSpec, {"max_context": CONTEXT, "rope": RopeSpec(style="interleaved")})
-"""4096 positions, and neighbours that turn with theta 10,000."""
+LATENT = SpecKeywords(LatentAttentionSpec, {"max_context": CONTEXT, "rope": RopeSpec()})
+"""4096 positions, and a rotation with theta 10,000."""
 
 
 def parts_of_latent_spec(spec: LatentAttentionSpec) -> dict[str, bool]:

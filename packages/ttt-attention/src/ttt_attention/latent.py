@@ -35,7 +35,9 @@ __all__ = ["MultiLatentAttention"]
 
 
 class MultiLatentAttention(PlannedBlock, Loadable):
-    """softmax((q_nope·W_uk c + q_rope·k_rope) · scale)·W_uv c per head, heads joined by the output weight; c is a token's
+    """Attention whose keys and values are made of one latent a token, which is all that its cache holds.
+
+    softmax((q_nope·W_uk c + q_rope·k_rope) · scale)·W_uv c per head, heads joined by the output weight; c is a token's
     latent, RMSNorm(W_kv_down x), and k_rope its one turned key, which together are all that the cache has of it.
 
     W_uk multiplies the query and W_uv what attention gives, so keys and values are never made. The columns of a mesh split the

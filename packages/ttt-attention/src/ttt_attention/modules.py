@@ -56,6 +56,12 @@ MODULES: list[dict[str, object]] = [
         "features": ["swa", "sliding window", "local attention", "gqa", "rope", "sinks"],
     },
     {
+        "path": "ttt_attention.MultiLatentAttention",
+        "category": "attention",
+        "tier": "core",
+        "features": ["mla", "latent attention", "deepseek", "low-rank", "rope", "paged cache", "chunked prefill"],
+    },
+    {
         "path": "ttt_attention.BaseAttention",
         "category": "attention",
         "tier": "core",

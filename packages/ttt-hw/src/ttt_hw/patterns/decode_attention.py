@@ -74,7 +74,9 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         if width > dst and width % dst:
             name = "head_dim" if request.value_dim is None else "value_dim"
             yield f"{name}={width * TILE} must be at most {dst * TILE} or a multiple of it: the engine holds {dst} tiles"
-        step = min(request.head_dim // TILE, dst)  # tiles of a result that the kernel scales at a time, if a power of two
+        step = min(
+            request.head_dim // TILE, dst
+        )  # tiles of a result that the kernel scales at a time, if a power of two
         if width > step and step & (step - 1) == 0 and width % step:
             yield f"value_dim={width * TILE} must be a multiple of {step * TILE}, which the kernel scales at a time"
         if request.block is not None and (request.block % TILE or request.context % request.block):

@@ -20,6 +20,8 @@ MOST_EXPERTS = 512  # up to which topk was seen to run the same program
 PROGRAMS = 11  # of topk, softmax, zeros_like and scatter, with the padding and the changes of layout within them
 SCORED, GROUPED, CAPPED = 5, 24, 3  # programs more: of scores before the choice; of groups; of capped logits
 MIXED = 20  # programs for each expert that is chosen in turn
+# Tensors between them, at most, as tried with 8 to 256 experts.
+AS_LOGITS, GROUPED_AS_LOGITS, MIXED_AS_LOGITS, AS_GROUPS, COLUMNS = 11, 3, 18, 4, 8
 EXCLUDED = 1e9  # what experts of other groups have less
 
 
@@ -74,6 +76,24 @@ class Router(Pattern[RouterRequest]):
         tiles = -(-request.experts // TILE)
         row = tiles if tiles <= 4 else -(-tiles // 8) * 8
         return max(topk, (2 * row + 15 if tiles > 2 else 0) * tile_bytes("bfloat16"))
+
+    def scratch(self, request: RouterRequest, board: Board) -> int:
+        """All that its operations make on the way, at most: as the logits, of groups a tile of rows for each row, and columns."""
+        if self.memory == "dram":
+            return 0
+        rows, cores = -(-request.rows // TILE), board.grid[0] * board.grid[1]
+
+        def of_core(tiles: int) -> int:
+            return -(-tiles // cores) * tile_bytes("bfloat16")
+
+        one, column = of_core(rows * -(-request.experts // TILE)), of_core(rows)
+        turns = request.active if request.score == "sparsemixer" else 0
+        plain = (AS_LOGITS + CAPPED + MIXED_AS_LOGITS * turns) * one + COLUMNS * (1 + turns) * column
+        if request.groups == 1:
+            return plain
+        in_group = -(-request.experts // request.groups // TILE)
+        grouped = of_core(request.rows * in_group * -(-request.groups // TILE))
+        return plain + GROUPED_AS_LOGITS * one + AS_GROUPS * grouped
 
     def cores(self, request: RouterRequest, board: Board) -> int:
         return min(board.grid[0] * board.grid[1], -(-request.rows // TILE))
