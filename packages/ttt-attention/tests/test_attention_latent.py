@@ -159,7 +159,8 @@ def test_in_a_layer(mesh: Any) -> None:
 def test_from_keywords_with_configs_of_its_own(mesh: Any) -> None:
     block = MultiLatentAttention(
         hidden_dim=HIDDEN, num_heads=4, kv_rank=64, nope_dim=32, rope_dim=32, v_head_dim=32, rope_theta=500.0,
-        rope_style="interleaved", device=mesh, hw_mode="accuracy", hw_config_overrides={"kv_down_matmul": {"weight_dtype": "bfloat8_b"}},
+        rope_style="interleaved", device=mesh, hw_mode="accuracy",
+        hw_config_overrides={"kv_down_matmul": {"weight_dtype": "bfloat8_b"}},
     )  # fmt: skip
     assert block.spec.rope == RopeSpec(theta=500.0, style="interleaved")
     assert block.spec.num_parameters == sum(

@@ -74,7 +74,7 @@ def test_the_blocks_that_packages_name_conform(mesh: Any) -> None:
     report = check(discover(), mesh)
     assert {result.implementation for result in report.results} >= {
         "decoder-layer", "decoder-model", "gated-mlp", "geglu", "grouped-query-attention", "layer-norm", "lm-head", "mlp", "moe",
-        "rms-norm", "swiglu", "token-embedding",
+        "multi-latent-attention", "rms-norm", "swiglu", "token-embedding",
     }  # fmt: skip
     assert not report.failures, str(report)
 
