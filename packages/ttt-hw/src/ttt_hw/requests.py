@@ -519,8 +519,8 @@ class PrefillAttentionRequest(OpRequest):
             kv = TensorType(shape=(1, self.num_kv_heads, self.num_keys, self.head_dim), dtype=self.kv_dtype)
             return q, *_keys_and_values(kv, self.value_dim), *sinks
         shape = (self.users * self.blocks, self.num_kv_heads, self.block, self.head_dim)
-        kv = _keys_and_values(TensorType(shape=shape, dtype=self.kv_dtype), self.value_dim)
-        return q, *kv, TensorType(shape=(1, self.blocks), dtype="int32", tiled=False), *sinks
+        read = _keys_and_values(TensorType(shape=shape, dtype=self.kv_dtype), self.value_dim)
+        return q, *read, TensorType(shape=(1, self.blocks), dtype="int32", tiled=False), *sinks
 
     @property
     def results(self) -> dict[str, TensorType]:

@@ -215,7 +215,7 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
 
         kwargs = dict(self.to_ttnn(request, board))
         if request.value_dim is not None:
-            return _issue_latent(request, tensors, kwargs)
+            return _issue_latent(request, request.value_dim, tensors, kwargs)
         q, k, v, *others = tensors
         if request.sinks:
             kwargs["attention_sink"] = others.pop()
@@ -225,13 +225,16 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         return ttnn.transformer.chunked_scaled_dot_product_attention(q, k, v, pages, request.start, **kwargs)
 
 
-def _issue_latent(request: PrefillAttentionRequest, tensors: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def _issue_latent(
+    request: PrefillAttentionRequest, value_dim: int, tensors: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
     import ttnn
 
-    q, k, *pages = tensors
+    q, k, *others = tensors
     if request.start is None:
-        return ttnn.transformer.flash_mla_prefill(q, k, request.value_dim, is_causal=request.causal, **kwargs)
-    return ttnn.transformer.chunked_flash_mla_prefill(q, k, request.value_dim, *pages, request.start, **kwargs)
+        return ttnn.transformer.flash_mla_prefill(q, k, value_dim, is_causal=request.causal, **kwargs)
+    (pages,) = others
+    return ttnn.transformer.chunked_flash_mla_prefill(q, k, value_dim, pages, request.start, **kwargs)
 
 
 def largest_chunk(rows: int, limit: int) -> int:
