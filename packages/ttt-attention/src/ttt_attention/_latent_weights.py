@@ -79,14 +79,14 @@ class LatentWeightMaker(Maker):
         spec = self._spec
         source = self._source("kv_down", spec.kv_rank + spec.rope_dim, spec.hidden_dim)
         shape = (1, 1, spec.hidden_dim, spec.row)
-        return self._made("kv_down_weight", [source], lambda w: self._row(w.T).reshape(shape), shape)
+        return self._made("kv_down_weight", [source], lambda w: self._by_part(w.T).reshape(shape), shape)
 
     def kv_bias(self) -> Made:
         if not self._spec.latent_bias:
             return NoWeight()
         shape = (1, 1, 1, self._spec.row)
         source = self._source("kv_bias", self._spec.kv_rank + self._spec.rope_dim)
-        return self._made("kv_down_bias", [source], lambda b: self._row(b[None]).reshape(shape), shape)
+        return self._made("kv_down_bias", [source], lambda b: self._by_part(b[None]).reshape(shape), shape)
 
     def kv_norm(self) -> LazyWeight:
         """[1, 1, 1, c P], times the multiplier of the latent."""
@@ -139,7 +139,7 @@ class LatentWeightMaker(Maker):
             f"{stored}_norm_weight", [self._source(given, rank)], lambda w: padded(w[None] * filled, shape), shape
         )
 
-    def _row(self, values: Float32) -> Float32:
+    def _by_part(self, values: Float32) -> Float32:
         """[..., c + r] → [..., c P + r P], as a cache has them."""
         latent = self._spec.kv_rank
         still = padded(values[..., :latent], (*values.shape[:-1], whole_tiles(latent)))
