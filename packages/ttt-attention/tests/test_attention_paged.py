@@ -105,7 +105,7 @@ def on_board(board: str) -> float:
         return max(
             departure
             for name, dtype, paged, pieces in CASES[1:4]
-            for departure in departures(mesh, name, dtype, paged=paged, pieces=pieces, steps=3)
+            for departure in departures(mesh, name, dtype, paged=paged, pieces=pieces, steps=STEPS)
         )
 
 
