@@ -257,6 +257,8 @@ LONG = LongRopeScaling(
     attention_factor=1.2,
 )
 PLAIN_SCALE = replace(SPEC, score_scale=0.3)
+WINDOW = replace(SPEC, window=20)  # reaches into the piece before
+NO_WINDOW = replace(SPEC, window=CONTEXT)
 VARIANTS = [
     variant("grouped queries", "GQA", SPEC, None),
     variant("multi-head", "MHA", replace(SPEC, num_kv_heads=HEADS), None, kind=MultiHeadAttention),
@@ -345,4 +347,11 @@ VARIANTS = [
     ),
     variant("of an encoder", "bidirectional", replace(SPEC, causal=False), SPEC, prefill=(32, 128, 1024), decode=()),
     variant("own computation", "compute_attention", PLAIN_SCALE, SPEC, kind=OwnAttention),
+    variant("in pages", "paged cache", SPEC, None, paged=True),
+    variant("window in pages", "paged cache", WINDOW, NO_WINDOW, paged=True),
+    variant("sinks and window in pages", "paged cache", replace(WINDOW, sinks=True), WINDOW, paged=True),
+    variant("prompt in pieces", "chunked prefill", SPEC, None, pieces=True),
+    variant("window, prompt in pieces", "chunked prefill", WINDOW, NO_WINDOW, pieces=True),
+    variant("prompt in pieces, in pages", "chunked prefill", NORMED, SPEC, pieces=True, paged=True),
+    variant("window, prompt in pieces, in pages", "chunked prefill", WINDOW, NO_WINDOW, pieces=True, paged=True),
 ]  # fmt: skip

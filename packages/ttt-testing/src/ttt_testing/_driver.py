@@ -7,15 +7,16 @@ Letters: B users, S tokens, D elements of a row, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 import ttnn
 
-from ttt_core import Cached, CausalLM, Mode, SpecError, TttError
+from ttt_core import Cached, CausalLM, Mode, Paged, SpecError, TttError
 from ttt_hw import upload
 from ttt_shard_dsl import TILE
 from ttt_testing._finding import Role, Sizes, role_of, sizes_of
@@ -31,7 +32,8 @@ class Driver:
     """`rows`: tokens of a prompt in prefill, users in decode; `context`: what a cache holds.
 
     `ancestors`: the modules that the module is a part of, the nearest first. Its input is put where they would leave it, which
-    a plan of a whole layer decides.
+    a plan of a whole layer decides. `paged`: the cache has pages of a tile's rows, those of a user scattered over it; `pieces`:
+    prompts are read piece by piece, the first of a tile's rows.
     """
 
     def __init__(
@@ -44,11 +46,14 @@ class Driver:
         rows: int,
         context: int,
         ancestors: tuple[Any, ...] = (),
+        paged: bool = False,
+        pieces: bool = False,
     ) -> None:
         self.module, self.mesh, self.role, self.sizes, self.rows = module, mesh, role, sizes, rows
         longest = context if sizes.max_context is None else min(context, sizes.max_context)
         self.context = max(TILE, longest // TILE * TILE)
         self.ancestors = ancestors
+        self.paged, self.pieces = paged, pieces
         self._entries: dict[tuple[Mode, int], Any] = {}
         self.has_positions = role in ("attention", "model")
 
@@ -117,7 +122,7 @@ class Driver:
             return lambda: partial(forward, x[None].numpy()), []
         if mode == "prefill":
             prompt = _padded(x)
-            positions = self._prompt_positions(len(prompt))
+            positions = self._prompt_positions(0, len(prompt))
             return lambda: partial(forward, self._to_device(prompt, mode), cache=None, positions=positions), []
         cache = self.allocate_cache(self.rows)
         layers = cache if self.role == "model" else [cache]
@@ -151,7 +156,17 @@ class Driver:
                 f"{type(self.module).__name__} takes a cache and has no allocate_cache (ttt_core.Cached), so its decode "
                 'cannot be tested. Add it, or ask for .mode("prefill").'
             )
-        return self.module.allocate_cache(users=users, context=self.context)
+        if not self.paged:
+            return self.module.allocate_cache(users=users, context=self.context)
+        owner = next(part for part in (self.module, getattr(self.module, "attention", None)) if isinstance(part, Paged))
+        return owner.allocate_paged_cache(blocks=users * self.context // TILE, block=TILE)
+
+    def _pages(self, users: Sequence[int], of: int) -> Any:
+        """The page table of some of so many users, or None."""
+        if not self.paged:
+            return None
+        scattered = torch.randperm(of * self.context // TILE, generator=torch.Generator().manual_seed(0))
+        return _integers(scattered.reshape(of, -1)[list(users)].tolist(), self.mesh)
 
     def _prefill(self, sequence: torch.Tensor, read: Read) -> torch.Tensor:
         """[S, D] or [S] → [S, D or V], the prompt padded to whole tiles where there are positions."""
@@ -159,11 +174,22 @@ class Driver:
             return read(self.module.prefill_forward(sequence[None].numpy(), logits="all"))[0, 0]
         if self.role != "attention":
             return read(self.module.prefill_forward(self._to_device(sequence, "prefill")))[0, 0]
-        x = _padded(sequence)
-        y = self.module.prefill_forward(
-            self._to_device(x, "prefill"), cache=None, positions=self._prompt_positions(len(x))
-        )
-        return read(y)[0, 0, : len(sequence)]
+        cache = self.allocate_cache(1) if self.paged or self.pieces else None
+        return torch.cat([read(y)[0, 0] for y in self._read_prompt(sequence, cache)])[: len(sequence)]
+
+    def _read_prompt(self, prompt: torch.Tensor, cache: Any, user: int = 0, of: int = 1) -> Iterator[Any]:
+        """What an attention makes of each piece of a user's prompt, padded to whole tiles; of users there are `of`."""
+        x, mine = _padded(prompt), cache and cache.for_user(user)
+        middle = len(x) // 2 // TILE * TILE
+        cuts = sorted({0, TILE, middle, len(x)}) if self.pieces else [0, len(x)]
+        pages = self._pages([user], of)
+        for start, end in pairwise(cuts):
+            yield self.module.prefill_forward(
+                self._to_device(x[start:end], "prefill"),
+                cache=mine.after(start) if start else mine,
+                positions=self._prompt_positions(start, end),
+                page_table=pages,
+            )
 
     def _filled_cache(self, prompts: Sequence[torch.Tensor]) -> Any:
         cache = self.allocate_cache(len(prompts))
@@ -176,9 +202,8 @@ class Driver:
             self.module.prefill_forward(ids.numpy(), cache=cache, lengths=[len(prompt) for _, prompt in given])
             return cache
         for user, prompt in given:
-            x = _padded(prompt)
-            positions = self._prompt_positions(len(x))
-            self.module.prefill_forward(self._to_device(x, "prefill"), cache=cache.for_user(user), positions=positions)
+            for _ in self._read_prompt(prompt, cache, user, len(prompts)):
+                pass
         return cache
 
     def _step(self, x: torch.Tensor, cache: Any, positions: list[int]) -> Any:
@@ -186,7 +211,10 @@ class Driver:
         if self.role == "model":
             return self.module.decode_forward(x.numpy(), cache=cache, positions=now)
         return self.module.decode_forward(
-            self._to_device(x, "decode"), cache=cache, positions=_integers(positions, self.mesh)
+            self._to_device(x, "decode"),
+            cache=cache,
+            positions=_integers(positions, self.mesh),
+            page_table=self._pages(range(len(positions)), len(positions)),
         )
 
     def _prompt_lengths(self) -> list[int]:
@@ -222,8 +250,8 @@ class Driver:
             self._entries[mode, rows] = _seen_input(self.module, mode, rows, driver)
         return self._entries.get((mode, rows))
 
-    def _prompt_positions(self, tokens: int) -> Any:
-        return upload(np.arange(tokens, dtype=np.int32)[None], self.mesh, dtype="int32", layout="row_major")
+    def _prompt_positions(self, start: int, end: int) -> Any:
+        return upload(np.arange(start, end, dtype=np.int32)[None], self.mesh, dtype="int32", layout="row_major")
 
 
 class _Seen(Exception):
@@ -256,7 +284,7 @@ def _seen_input(module: Any, mode: Mode, rows: int, parent: Driver) -> Any:
     return seen[0] if seen else None
 
 
-def _integers(values: list[int], mesh: Any) -> Any:
+def _integers(values: list[Any], mesh: Any) -> Any:
     return upload(np.array(values, np.int32), mesh, dtype="int32", layout="row_major")
 
 

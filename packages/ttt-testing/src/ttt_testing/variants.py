@@ -39,7 +39,8 @@ class Variant:
     `build(spec, mesh, precision)` gives the block: every weight in bfloat16, or as the performance profile stores them.
     `reference(spec)` gives what it computes: a torch module or a function of x [1, tokens, width] or ids [1, tokens]. Both take
     the same weights for the same spec. `without` None: the feature is what others are told from, and is not switched off.
-    `one_axis`: not on meshes of several rows. Errors: those of a case are in its result.
+    `one_axis`: not on meshes of several rows. `paged`: the cache is in pages, those of a user scattered over it; `pieces`:
+    prompts are read piece by piece, through the cache. Errors: those of a case are in its result.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Variant:
     prefill: tuple[int, ...] = (33, 128, 1024)
     decode: tuple[int, ...] = (8, 1, 32)
     one_axis: bool = False
+    paged: bool = False
+    pieces: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,9 +112,18 @@ def _built(variant: Variant, spec: Any, mesh: Any, precision: Precision) -> Any:
     return block
 
 
-def _driver(block: Any, mesh: Any, mode: Mode, rows: int) -> Driver:
+def _driver(variant: Variant, block: Any, mesh: Any, mode: Mode, rows: int) -> Driver:
     context = max(CONTEXT, rows) if mode == "prefill" else CONTEXT
-    return Driver(block, mesh, role=role_of(block), sizes=sizes_of(block), rows=rows, context=context)
+    return Driver(
+        block,
+        mesh,
+        role=role_of(block),
+        sizes=sizes_of(block),
+        rows=rows,
+        context=context,
+        paged=variant.paged,
+        pieces=variant.pieces,
+    )
 
 
 def _computed(driver: Driver, mode: Mode, problem: Problem, rounding: Rounding) -> tuple[torch.Tensor, int]:
@@ -126,13 +138,13 @@ def _computed(driver: Driver, mode: Mode, problem: Problem, rounding: Rounding) 
 def _case(
     variant: Variant, blocks: dict[Precision, Any], reference: Reference, mesh: Any, mode: Mode, rows: int
 ) -> CaseResult:
-    driver = _driver(blocks["bfloat16"], mesh, mode, rows)
+    driver = _driver(variant, blocks["bfloat16"], mesh, mode, rows)
     problem = driver.problem(mode)
     expected = problem.rows_of([reference(sequence) for sequence in problem.sequences])
     exact, operations = _computed(driver, mode, problem, "none")
     rounded = {}
     for precision, block in blocks.items():
-        rounded[precision], more = _computed(_driver(block, mesh, mode, rows), mode, problem, "device")
+        rounded[precision], more = _computed(_driver(variant, block, mesh, mode, rows), mode, problem, "device")
         operations += more
     if exact.shape != expected.shape:
         shapes = f"rows {list(exact.shape)}, the reference made {list(expected.shape)}"
@@ -168,7 +180,7 @@ def _switched_off(
     """Passed where the block without the feature departs from the reference with it in each mode, beyond the tolerance."""
     alike = []
     for mode, rows in cases:
-        driver = _driver(plain, mesh, mode, rows)
+        driver = _driver(variant, plain, mesh, mode, rows)
         problem = driver.problem(mode)
         expected = problem.rows_of([reference(sequence) for sequence in problem.sequences])
         try:
