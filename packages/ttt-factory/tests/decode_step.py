@@ -1,4 +1,5 @@
-"""A program: what decode steps of public models allocate, free and copy, beside what their plans declare; prints JSON.
+"""A program: what decode steps of public models, and of attention to a memory, allocate, free and copy, beside what their plans
+declare; prints JSON.
 
 One process has one cluster, so the tests run this once a board.
 """
@@ -18,11 +19,13 @@ from unittest.mock import patch
 import numpy as np
 import ttnn
 
+from ttt_attention import MultiHeadCrossAttention
 from ttt_factory import ModelFactory, precision_of, spec_of_config
 from ttt_factory._model_plans import plan_blocks
 from ttt_factory.huggingface import read_json
 from ttt_hw import BlockPlan, BoundPlan, Operations, Workload, board_of, open_mesh, upload
 from ttt_hw.verify import empty
+from ttt_weights import RandomWeights
 
 CONFIGS = Path(__file__).with_name("configs")
 MODELS = ("llama-3.2-1b", "qwen3-8b", "gpt-j-6b", "gemma-2-9b", "mixtral-8x7b")
@@ -128,27 +131,47 @@ def compare(name: str, mesh: Any) -> dict[str, Any]:
     def step() -> Any:
         return model.decode_forward(ids, cache=cache, positions=positions)
 
+    return taken(step, [each.plan(work) for each in (plans.embedding, plans.layers[spec.layers[0]], plans.head)], mesh)
+
+
+def to_a_memory(mesh: Any) -> dict[str, Any]:
+    """Of users who each attend to a memory of 1500 frames, as those of Whisper's medium model do."""
+    block = MultiHeadCrossAttention(hidden_dim=1024, num_heads=16, max_memory=1500, qkv_bias="qv", device=mesh)
+    block.load(RandomWeights())
+    cache = block.allocate_cache(users=USERS, context=1500)
+    x = upload(np.zeros((1, 1, USERS, 1024), np.float32), mesh, dtype="bfloat16")
+    given = ttnn.to_memory_config(x, ttnn.L1_MEMORY_CONFIG)
+    plans: Any = block._plans
+    return taken(lambda: block.decode_forward(given, cache=cache), [plans.plan(MEMORY)], mesh)
+
+
+MEMORY = Workload(mode="decode", users=USERS, context=1504)  # in whole tiles
+
+
+def taken(step: Callable[[], Any], plans: list[BlockPlan], mesh: Any) -> dict[str, Any]:
+    """What a step does that its plans do not say; the buffers as lists of where, bytes and how many."""
     for _ in range(2):
         step()
-    steps, copies, logits = watched(step)
+    steps, copies, result = watched(step)
     made, kept = of_operations(step)
     said: Counter[Buffer] = Counter()
-    for each in (plans.embedding, plans.layers[spec.layers[0]], plans.head):
-        said += declared(each.plan(work), mesh)
-    memory = "L1" if logits.memory_config().buffer_type == ttnn.BufferType.L1 else "DRAM"
+    for plan in plans:
+        said += declared(plan, mesh)
+    memory = "L1" if result.memory_config().buffer_type == ttnn.BufferType.L1 else "DRAM"
     return {
         "copies": copies,
         "outside": [[*buffer, count] for buffer, count in (Counter(allocated(steps)) - made).items()],
         "undeclared": [[*buffer, count] for buffer, count in (kept - said).items()],
         "kept": sum(kept.values()),
         "left": [list(buffer) for buffer in held(steps)],
-        "logits": [memory, logits.buffer_num_pages() * logits.buffer_aligned_page_size()],
+        "result": [memory, result.buffer_num_pages() * result.buffer_aligned_page_size()],
     }
 
 
 def main(device: str, names: list[str]) -> None:
     with open_mesh(device, backend="mock") as mesh:
-        print(json.dumps({name: compare(name, mesh) for name in names}))
+        found = {name: compare(name, mesh) for name in names}
+        print(json.dumps(found | {"to a memory": to_a_memory(mesh)}))
 
 
 if __name__ == "__main__":
