@@ -58,7 +58,7 @@ MODULES: list[dict[str, object]] = [
     {
         "path": "ttt_attention.MultiLatentAttention",
         "category": "attention",
-        "tier": "core",
+        "tier": "extended",
         "features": ["mla", "latent attention", "deepseek", "low-rank", "rope", "paged cache", "chunked prefill"],
     },
     {
