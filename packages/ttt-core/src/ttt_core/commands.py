@@ -135,7 +135,7 @@ def _reasons(match: Match) -> str:
     """As in `flash, attention in its name; fused in its features`."""
     places: dict[str, list[str]] = {}
     for word, where in match.words.items():
-        places.setdefault(where, []).append(word)
+        places.setdefault(where, []).append(match.meant.get(word, word))
     return "; ".join(f"{', '.join(words)} in its {where}" for where, words in places.items())
 
 
