@@ -1,7 +1,7 @@
 """What a block's forward costs on the host beside the same ttnn calls written by hand, µs, in eager fast mode on a mock device.
 
-A forward is recorded once, and written down as straight lines: each ttnn call with its arguments, and each tensor given back
-where the forward does. Both then run in turns, and the least of each counts.
+A forward is recorded once, and written down as a function of the same arguments, as straight lines: each ttnn call with its
+arguments, and each tensor given back where the forward does. Both are then called alike, in turns, and the least of each counts.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ MODELS = (
 USERS, TOKENS, CONTEXT = 32, 128, 256
 LIMIT = 1.05
 
-Forward = Callable[[], Any]
+Forward = Callable[..., Any]
+Arguments = tuple[Any, dict[str, Any]]  # x, and what else a forward is given, by name
+Forwards = dict[str, tuple[Forward, Arguments]]  # by mode
 
 
 class Tape:
     """The calls of a forward as the lines of a function."""
 
-    def __init__(self) -> None:
+    def __init__(self, x: Any, others: dict[str, Any]) -> None:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
-        self._names: dict[int, str] = {}
         self._held: list[Any] = []
+        self._parameters = ", ".join(["x", *(["*", *others] if others else [])])
+        self._names: dict[int, str] = {id(each): name for name, each in {"x": x, **others}.items()}
 
     def call(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         given = [self._text(each) for each in args] + [f"{name}={self._text(each)}" for name, each in kwargs.items()]
@@ -56,7 +59,7 @@ class Tape:
     def forward(self, result: Any) -> Forward:
         body = "\n    ".join([*self.lines, f"return {self._text(result)}"])
         used = [*self.constants]
-        source = f"def make({', '.join(used)}):\n  def forward():\n    {body}\n  return forward"
+        source = f"def make({', '.join(used)}):\n  def forward({self._parameters}):\n    {body}\n  return forward"
         namespace: dict[str, Any] = {}
         exec(source, namespace)
         made: Forward = namespace["make"](*self.constants.values())
@@ -107,18 +110,19 @@ def recording(tape: Tape) -> Iterator[None]:
         operations.__call__, tensors.deallocate = run, deallocate
 
 
-def by_hand(forward: Forward) -> Forward:
-    tape = Tape()
+def by_hand(forward: Forward, x: Any, others: dict[str, Any]) -> Forward:
+    tape = Tape(x, others)
     with recording(tape):
-        result = forward()
+        result = forward(x, **others)
     return tape.forward(result)
 
 
-def compare(forward: Forward, rounds: int) -> tuple[float, float]:
-    """The least of each in µs, in turns of ten."""
-    for _ in range(3):
-        forward()
-    hand = by_hand(forward)
+def compare(forward: Forward, given: Arguments, rounds: int) -> tuple[float, float]:
+    """The least of each in µs, in turns of five."""
+    x, others = given
+    for _ in range(4):
+        forward(x, **others)
+    hand = by_hand(forward, x, others)
     best = {"block": float("inf"), "hand": float("inf")}
     gc.collect()
     gc.disable()
@@ -126,7 +130,7 @@ def compare(forward: Forward, rounds: int) -> tuple[float, float]:
         for name, each in (("block", forward), ("hand", hand)):
             for _ in range(5):
                 start = time.perf_counter_ns()
-                result = each()
+                result = each(x, **others)
                 took = (time.perf_counter_ns() - start) / 1000
                 best[name] = min(best[name], took)
                 del result
@@ -134,7 +138,7 @@ def compare(forward: Forward, rounds: int) -> tuple[float, float]:
     return best["block"], best["hand"]
 
 
-def blocks(model: Any, mesh: Any) -> Iterator[tuple[str, dict[str, Forward]]]:
+def blocks(model: Any, mesh: Any) -> Iterator[tuple[str, Forwards]]:
     """Each block of a model with plans of its own, and the model's layer, which is planned as a whole."""
     (layer,) = model.layers
     cache = model.allocate_cache(users=USERS, context=CONTEXT)[0]
@@ -155,14 +159,11 @@ def blocks(model: Any, mesh: Any) -> Iterator[tuple[str, dict[str, Forward]]]:
     }
     entering = {mode: getattr(model.embedding, f"{mode}_forward")(ids[mode]) for mode in rows}
 
-    def forwards(block: Any, given: dict[str, Any], *, cached: bool = False) -> tuple[str, dict[str, Forward]]:
-        def bound(mode: str) -> Forward:
-            forward = getattr(block, f"{mode}_forward")
-            if cached:
-                return lambda: forward(given[mode], cache=cache, positions=positions[mode])
-            return lambda: forward(given[mode])
+    def forwards(block: Any, given: dict[str, Any], *, cached: bool = False) -> tuple[str, Forwards]:
+        def arguments(mode: str) -> Arguments:
+            return given[mode], {"cache": cache, "positions": positions[mode]} if cached else {}
 
-        return type(block).__name__, {mode: bound(mode) for mode in rows}
+        return type(block).__name__, {mode: (getattr(block, f"{mode}_forward"), arguments(mode)) for mode in rows}
 
     def alone(block: Any) -> Any:
         return type(block)(block.spec, device=mesh)
@@ -187,8 +188,8 @@ def main() -> int:
             spec = spec_of_config(read_json(CONFIGS / f"{name}.json"))
             model = ModelFactory.from_spec(replace(spec, layers=spec.layers[:1]), device=mesh)
             for block, modes in blocks(model, mesh):
-                for mode, forward in modes.items():
-                    mine, hand = compare(forward, arguments.rounds)
+                for mode, (forward, given) in modes.items():
+                    mine, hand = compare(forward, given, arguments.rounds)
                     over += mine > LIMIT * hand
                     print(f"{name:14} {block:24} {mode:8} {mine:9.1f} {hand:9.1f} {mine / hand:7.3f}", flush=True)
             del model

@@ -30,6 +30,7 @@ from ttt_weights import RandomWeights
 CONFIGS = Path(__file__).with_name("configs")
 MODELS = ("llama-3.2-1b", "qwen3-8b", "gpt-j-6b", "gemma-2-9b", "mixtral-8x7b")
 CONTEXT, USERS = 256, 32
+WRITTEN = 3  # runs, then a forward is written down
 # What ttnn's graph calls a copy between host and device.
 COPIES = (
     "Tensor::to_device",
@@ -63,8 +64,11 @@ def watched(call: Callable[[], Any]) -> tuple[list[Step], list[str], Any]:
     return steps, copies, result
 
 
-def of_operations(call: Callable[[], Any]) -> tuple[Counter[Buffer], Counter[Buffer]]:
-    """What the planned operations of a call allocate, and what of it each still holds when it is done."""
+def of_operations(made_step: Callable[[], Callable[[], Any]]) -> tuple[Counter[Buffer], Counter[Buffer]]:
+    """What the planned operations of a step allocate, and what of it each still holds when it is done.
+
+    Of a model of its own: one that has run calls no operation by name, its forwards are written down.
+    """
     made: Counter[Buffer] = Counter()
     kept: Counter[Buffer] = Counter()
     start = BoundPlan.start
@@ -79,7 +83,11 @@ def of_operations(call: Callable[[], Any]) -> tuple[Counter[Buffer], Counter[Buf
         return Operations({name: partial(watch, op) for name, op in start(plan).items()})
 
     with patch.object(BoundPlan, "start", started):
-        call()
+        step = made_step()
+        step()
+        made.clear()
+        kept.clear()
+        step()
     return made, kept
 
 
@@ -123,37 +131,46 @@ def compare(name: str, mesh: Any) -> dict[str, Any]:
     spec = replace(spec, layers=spec.layers[:1])
     plans = plan_blocks(spec, board_of(mesh), {**dict.fromkeys(precision_of(spec, "performance"), "bfloat8_b")})  # type: ignore[dict-item]
     work = Workload(mode="decode", users=USERS, context=CONTEXT)
-    model = ModelFactory.from_spec(spec, device=mesh)
-    cache = model.allocate_cache(users=USERS, context=CONTEXT)
     ids = upload(np.zeros((1, USERS), np.uint32), mesh, dtype="uint32", layout="row_major")
     positions = upload(np.zeros(USERS, np.int32), mesh, dtype="int32", layout="row_major")
 
-    def step() -> Any:
-        return model.decode_forward(ids, cache=cache, positions=positions)
+    def made_step() -> Callable[[], Any]:
+        model = ModelFactory.from_spec(spec, device=mesh)
+        cache = model.allocate_cache(users=USERS, context=CONTEXT)
+        return lambda: model.decode_forward(ids, cache=cache, positions=positions)
 
-    return taken(step, [each.plan(work) for each in (plans.embedding, plans.layers[spec.layers[0]], plans.head)], mesh)
+    each = (plans.embedding, plans.layers[spec.layers[0]], plans.head)
+    return taken(made_step, [part.plan(work) for part in each], mesh)
 
 
 def to_a_memory(mesh: Any) -> dict[str, Any]:
     """Of users who each attend to a memory of 1500 frames, as those of Whisper's medium model do."""
-    block = MultiHeadCrossAttention(hidden_dim=1024, num_heads=16, max_memory=1500, qkv_bias="qv", device=mesh)
-    block.load(RandomWeights())
-    cache = block.allocate_cache(users=USERS, context=1500)
     x = upload(np.zeros((1, 1, USERS, 1024), np.float32), mesh, dtype="bfloat16")
     given = ttnn.to_memory_config(x, ttnn.L1_MEMORY_CONFIG)
-    plans: Any = block._plans
-    return taken(lambda: block.decode_forward(given, cache=cache), [plans.plan(MEMORY)], mesh)
+
+    def made() -> MultiHeadCrossAttention:
+        block = MultiHeadCrossAttention(hidden_dim=1024, num_heads=16, max_memory=1500, qkv_bias="qv", device=mesh)
+        return block.load(RandomWeights())
+
+    def made_step() -> Callable[[], Any]:
+        block = made()
+        cache = block.allocate_cache(users=USERS, context=1500)
+        return lambda: block.decode_forward(given, cache=cache)
+
+    plans: Any = made()._plans
+    return taken(made_step, [plans.plan(MEMORY)], mesh)
 
 
 MEMORY = Workload(mode="decode", users=USERS, context=1504)  # in whole tiles
 
 
-def taken(step: Callable[[], Any], plans: list[BlockPlan], mesh: Any) -> dict[str, Any]:
+def taken(made_step: Callable[[], Callable[[], Any]], plans: list[BlockPlan], mesh: Any) -> dict[str, Any]:
     """What a step does that its plans do not say; the buffers as lists of where, bytes and how many."""
-    for _ in range(2):
+    made, kept = of_operations(made_step)
+    step = made_step()
+    for _ in range(WRITTEN):
         step()
     steps, copies, result = watched(step)
-    made, kept = of_operations(step)
     said: Counter[Buffer] = Counter()
     for plan in plans:
         said += declared(plan, mesh)

@@ -106,7 +106,8 @@ def one_layer(name: str) -> ModelSpec:
 
 
 def compare(name: str, mesh: Any) -> dict[str, Any]:
-    """For decode and prefill what is planned, what the first forward issues, and what a second one does."""
+    """For decode and prefill what is planned, what the first forward issues, what a second one does, and one that is written
+    down."""
     spec, board = one_layer(name), board_of(mesh)
     precision: Any = {**dict.fromkeys(precision_of(spec, "performance"), "bfloat8_b")}
     plans = plan_blocks(spec, board, precision)
@@ -145,7 +146,14 @@ def _twice(forward: Any) -> dict[str, list[str]]:
         forward()
     with patch.object(block_plans, "plan_together", None), calls() as second:  # whoever plans again fails
         forward()
-    return {"first": [str(call) for call in first], "second": [str(call) for call in second]}
+    forward()  # by now it is written down
+    with calls() as third:
+        forward()
+    return {
+        "first": [str(call) for call in first],
+        "second": [str(call) for call in second],
+        "written": [str(call) for call in third],
+    }
 
 
 def overridden(overrides: Overrides, mesh: Any) -> dict[str, list[Call]]:

@@ -37,6 +37,7 @@ def same(found: dict[str, Any]) -> None:
                 first = [*first[:row], "slice", *first[row + 1 :]]
             assert first == wanted, (name, title)
             assert lists["second"] == lists["first"]
+            assert lists["written"] == lists["first"]
             assert len(wanted) > 25
 
 

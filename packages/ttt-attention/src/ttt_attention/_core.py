@@ -7,23 +7,25 @@ from typing import Any, Protocol, TypeAlias
 
 from ttt_attention._stepwise_requests import rows_of_a_piece
 from ttt_attention.masks import Masks
-from ttt_core import KVCache, Tensor
+from ttt_core import Tensor
 from ttt_hw import Operations
 from ttt_weights import LazyWeight
 
 Compute: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 Others: TypeAlias = Sequence[Tensor]
+Held: TypeAlias = tuple[Tensor, Tensor]
 
 
 class Core(Protocol):
-    """prefill: q [1, H, S, hd], k and v [1, KV, S, hd] → [1, H, S, hd]. decode: q [1, B, H, hd] → the same, with the cache;
-    `row` are the positions as an embedding reads them; `others`, where there are some, a page table, then sinks."""
+    """prefill: q [1, H, S, hd], k and v [1, KV, S, hd] → [1, H, S, hd]. decode: q [1, B, H, hd] → the same, with the keys and
+    values that a cache holds; `row` are the positions as an embedding reads them; `others`, where there are some, a page table,
+    then sinks."""
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]: ...
     def prefill(self, ops: Operations, q: Tensor, k: Tensor, v: Tensor, others: Others, /) -> Tensor: ...
     def decode(
-        self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, others: Others, /
+        self, ops: Operations, q: Tensor, held: Held, positions: Tensor, row: Tensor, others: Others, /
     ) -> Tensor: ...
 
 
@@ -37,9 +39,9 @@ class FusedCore:
         return heads
 
     def decode(
-        self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, others: Others, /
+        self, ops: Operations, q: Tensor, held: Held, positions: Tensor, row: Tensor, others: Others, /
     ) -> Tensor:
-        heads: Tensor = ops["attention"](q, cache.keys, cache.values, positions, *others)
+        heads: Tensor = ops["attention"](q, *held, positions, *others)
         return heads
 
 
@@ -89,18 +91,19 @@ class StepwiseCore:
         return heads
 
     def decode(
-        self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, others: Others, /
+        self, ops: Operations, q: Tensor, held: Held, positions: Tensor, row: Tensor, others: Others, /
     ) -> Tensor:
-        mask = users_mask(ops, row, self._masks.of_users(cache.keys.shape[-2]))  # [B, 1, 1, C]
+        keys, values = held
+        mask = users_mask(ops, row, self._masks.of_users(keys.shape[-2]))  # [B, 1, 1, C]
         q = ops.optional("q_by_user")(q)  # [B, 1, H, hd]
         q = ops.optional("q_for_groups")(*[q] * self._num_kv_heads)  # [B, KV, H, hd]
-        scores = ops["scores"](q, cache.keys)  # [B, KV, H, C]
+        scores = ops["scores"](q, keys)  # [B, KV, H, C]
         scores = ops.optional("capped_scores")(scores)
         scores = ops.optional("scaled_scores")(scores, self._masks.down_rows.tensor)
         scores = ops["masked_scores"](scores, mask)
         scores = ops.optional("sloped_scores")(scores, self._masks.up_rows.tensor)
         probabilities = ops["probabilities"](scores)
-        attended = ops["attended"](probabilities, cache.values)  # [B, KV, H, hd]
+        attended = ops["attended"](probabilities, values)  # [B, KV, H, hd]
         attended = ops.optional("own_groups")(attended, self._masks.groups.tensor)
         attended = ops.optional("joined_groups")(attended)  # [B, 1, H, hd]
         heads: Tensor = ops.optional("attended_heads")(attended)
@@ -130,12 +133,13 @@ class CustomCore:
         return heads
 
     def decode(
-        self, ops: Operations, q: Tensor, cache: KVCache, positions: Tensor, row: Tensor, others: Others, /
+        self, ops: Operations, q: Tensor, held: Held, positions: Tensor, row: Tensor, others: Others, /
     ) -> Tensor:
-        mask = users_mask(ops, row, self._masks.of_users(cache.keys.shape[-2]))
+        keys, values = held
+        mask = users_mask(ops, row, self._masks.of_users(keys.shape[-2]))
         q = ops.optional("q_by_user")(q)  # [B, 1, H, hd]
         q = ops["q_by_head"](q)  # [B, H, 1, hd]
-        attended = ops["attention"](q, cache.keys, cache.values, mask, self._compute)
+        attended = ops["attention"](q, keys, values, mask, self._compute)
         attended = ops["attended_rows"](attended)  # [B, 1, H, hd]
         heads: Tensor = ops.optional("attended_heads")(attended)
         return heads

@@ -14,7 +14,7 @@ from ttt_attention.paged import PagedKVCache
 from ttt_attention.requests import PROFILES, attention_request
 from ttt_attention.rotary import Rotary
 from ttt_attention.spec import AttentionSpec
-from ttt_core import KVCache, ResumableCache, Tensor
+from ttt_core import KVCache, Tensor
 from ttt_hw import (
     Array,
     DType,
@@ -23,11 +23,13 @@ from ttt_hw import (
     Overrides,
     PlannedBlock,
     Plans,
+    Workload,
     board_of,
     chosen_precision,
     given_or_own,
     prompt_workload,
     step_workload,
+    straight_line,
     typical,
 )
 from ttt_shard_dsl import TILE
@@ -166,28 +168,55 @@ class BaseAttention(PlannedBlock, Loadable):
         self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
         work = prompt_workload(x, cache, page_table)
-        ops = self._plans(work)
-        q, k, v = ops["split_heads"](self._projected(ops, x))  # [1, H, S, hd], 2 × [1, KV, S, hd]
-        tables = self.rotary.prefill_tables(ops, positions, work.start + work.tokens)
-        q = _turned(ops, "q", q, self.q_norm, self.q_norm_bias, self.q_norm_heads, tables.q_cos, tables.q_sin)
-        k = _turned(ops, "k", k, self.k_norm, self.k_norm_bias, self.k_norm_heads, tables.cos, tables.sin)
-        k, v, pages = _filled(ops, cache, page_table, k, v)
-        heads = self._core.prefill(ops, q, k, v, _there(*pages, self.sinks.tensor))  # [1, H, S, hd]
-        return self._joined(ops, x, heads)
+        keys, values, user, slot = _held(cache)
+        return self._prefill(self._plans(work), work, x, positions, page_table, keys, values, user, slot)
 
     def decode_forward(
         self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
         ops = self._plans(step_workload(x, cache, page_table))
+        return self._decode(ops, x, positions, page_table, cache.keys, cache.values)
+
+    @straight_line
+    def _prefill(
+        self,
+        ops: Operations,
+        work: Workload,
+        x: Tensor,
+        positions: Tensor,
+        page_table: Tensor | None,
+        keys: Tensor | None,
+        values: Tensor | None,
+        user: int | None,
+        slot: Tensor | None,
+    ) -> Tensor:
+        q, k, v = ops["split_heads"](self._projected(ops, x))  # [1, H, S, hd], 2 × [1, KV, S, hd]
+        tables = self.rotary.prefill_tables(ops, positions, work.start + work.tokens)
+        q = _turned(ops, "q", q, self.q_norm, self.q_norm_bias, self.q_norm_heads, tables.q_cos, tables.q_sin)
+        k = _turned(ops, "k", k, self.k_norm, self.k_norm_bias, self.k_norm_heads, tables.cos, tables.sin)
+        k, v, pages = _filled(ops, work, page_table, k, v, keys, values, user, slot)
+        heads = self._core.prefill(ops, q, k, v, _there(*pages, self.sinks.tensor))  # [1, H, S, hd]
+        return self._joined(ops, x, heads)
+
+    @straight_line
+    def _decode(
+        self,
+        ops: Operations,
+        x: Tensor,
+        positions: Tensor,
+        page_table: Tensor | None,
+        keys: Tensor,
+        values: Tensor,
+    ) -> Tensor:
         q, k, v = ops["split_heads"](self._projected(ops, x))  # [1, B, H, hd], 2 × [1, B, KV, hd]
         row = self.rotary.decode_row(ops, positions)  # [1, B]
         tables = self.rotary.row_tables(ops, row)
         q = _turned(ops, "q", q, self.q_norm, self.q_norm_bias, self.q_norm_rows, tables.q_cos, tables.q_sin)
         k = _turned(ops, "k", k, self.k_norm, self.k_norm_bias, self.k_norm_rows, tables.cos, tables.sin)
-        ops["key_update"](cache.keys, k, positions, page_table)
-        ops["value_update"](cache.values, v, positions, page_table)
+        ops["key_update"](keys, k, positions, page_table)
+        ops["value_update"](values, v, positions, page_table)
         others = _there(page_table, self.sink_rows.tensor)
-        heads = self._core.decode(ops, q, cache, positions, row, others)  # [1, B, H, hd]
+        heads = self._core.decode(ops, q, (keys, values), positions, row, others)  # [1, B, H, hd]
         return self._joined(ops, x, ops["transpose_heads"](heads))  # [1, H, B, hd]
 
     def _projected(self, ops: Operations, x: Tensor) -> Tensor:
@@ -262,18 +291,33 @@ def _turned(
     return x
 
 
+def _held(cache: KVCache | None) -> tuple[Tensor | None, Tensor | None, int | None, Tensor | None]:
+    """Keys, values, whose prompt is read, and what the fused attention reads them by where it goes on."""
+    if cache is None:
+        return None, None, None, None
+    return cache.keys, cache.values, cache.user, getattr(cache, "slot", None)  # of a ResumableCache
+
+
 def _filled(
-    ops: Operations, cache: KVCache | None, page_table: Tensor | None, k: Tensor, v: Tensor
+    ops: Operations,
+    work: Workload,
+    page_table: Tensor | None,
+    k: Tensor,
+    v: Tensor,
+    keys: Tensor | None,
+    values: Tensor | None,
+    user: int | None,
+    slot: Tensor | None,
 ) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
     """Keys and values, written to the cache, as the attention reads them: of a prompt that goes on those of the cache, with
     the page table by which it does."""
-    if cache is None:
+    if keys is None or values is None:
         return k, v, ()
-    target = cache.user if page_table is None else ops.optional("pages_ahead")(page_table)
-    ops["key_fill"](cache.keys, ops.optional("key_cast")(k), target)
-    ops["value_fill"](cache.values, ops.optional("value_cast")(v), target)
-    if isinstance(cache, ResumableCache) and cache.start:
-        return cache.keys, cache.values, (page_table or cache.slot,)
+    target = user if page_table is None else ops.optional("pages_ahead")(page_table)
+    ops["key_fill"](keys, ops.optional("key_cast")(k), target)
+    ops["value_fill"](values, ops.optional("value_cast")(v), target)
+    if work.start:
+        return keys, values, (slot if page_table is None else page_table,)
     return k, v, ()
 
 

@@ -24,9 +24,9 @@ from ttt_hw import (
     Workload,
     board_of,
     chosen_precision,
-    decoding,
     given_or_own,
-    prefilling,
+    ops_by_rows,
+    straight_line,
     typical,
     weight_on_mesh,
 )
@@ -88,6 +88,7 @@ class LMHead(PlannedBlock, Loadable):
             overrides=hw_config_overrides,
             hidden={"decode": (L1, DRAM), "prefill": (DRAM, DRAM)},
         )
+        self._prompts, self._steps = ops_by_rows(self._plans)
         pieces = pieces_of(local_vocabulary(spec, chips))
         suffixes = [f".{index}" for index in range(len(pieces))] if len(pieces) > 1 else [""]
         ends = list(accumulate(pieces))
@@ -139,16 +140,15 @@ class LMHead(PlannedBlock, Loadable):
         return (*self._weights, *(bias for bias in self._biases if isinstance(bias, LazyWeight)))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        rows = x.shape[-2]
         x = self.transform.prefill_forward(x)
-        return self._forward(x, prefilling(rows))
+        return self._forward(self._prompts[x.shape[-2]], x)
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
         x = self.transform.decode_forward(x)
-        return self._forward(x, decoding(x.shape[-2]))
+        return self._forward(self._steps[x.shape[-2]], x)
 
-    def _forward(self, x: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
+    @straight_line
+    def _forward(self, ops: Operations, x: Tensor) -> Tensor:
         logits = self._project(ops, x)  # [1, 1, rows, V padded / chips]
         logits = ops.optional("logits_sum")(logits)
         logits = ops.optional("tanh")(logits)

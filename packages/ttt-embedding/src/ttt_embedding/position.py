@@ -15,12 +15,10 @@ from ttt_hw import (
     Overrides,
     PlannedBlock,
     Plans,
-    Workload,
     board_of,
     chosen_precision,
-    decoding,
     given_or_own,
-    prefilling,
+    op_by_rows,
     typical,
     weight_on_mesh,
 )
@@ -72,6 +70,7 @@ class PositionEmbedding(PlannedBlock, Loadable):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        self._prompts, self._steps = op_by_rows(self._plans, "embedding")
         shape = (spec.offset + spec.num_positions, spec.hidden_dim)
         self.weight = LazyWeight(
             [as_source(given["weight"], shape=shape, name="the table of positions")],
@@ -88,15 +87,11 @@ class PositionEmbedding(PlannedBlock, Loadable):
         return (self.weight,)
 
     def prefill_forward(self, ids: Tensor, /) -> Tensor:
-        rows = ids.shape[-1]
-        return self._forward(ids, prefilling(rows))
+        rows: Tensor = self._prompts[ids.shape[-1]](ids, self.weight.tensor)
+        return rows
 
     def decode_forward(self, ids: Tensor, /) -> Tensor:
-        return self._forward(ids, decoding(ids.shape[-1]))
-
-    def _forward(self, ids: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
-        rows: Tensor = ops["embedding"](ids, self.weight.tensor)
+        rows: Tensor = self._steps[ids.shape[-1]](ids, self.weight.tensor)
         return rows
 
 

@@ -12,15 +12,15 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
+    Operations,
     Overrides,
     PlannedBlock,
     Plans,
-    Workload,
     board_of,
     chosen_precision,
-    decoding,
     given_or_own,
-    prefilling,
+    ops_by_rows,
+    straight_line,
     typical,
     weight_on_mesh,
 )
@@ -82,6 +82,7 @@ class TokenEmbedding(PlannedBlock, Loadable):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        self._prompts, self._steps = ops_by_rows(self._plans)
         shape, placement = (spec.vocab_size, spec.table_dim), self._plans.stored["table"]
         self.weight = LazyWeight(
             [as_source(given["weight"], shape=shape, name="the embedding table")],
@@ -110,15 +111,13 @@ class TokenEmbedding(PlannedBlock, Loadable):
         return (self.weight, *((self.projection,) if isinstance(self.projection, LazyWeight) else ()))
 
     def prefill_forward(self, ids: Tensor, /) -> Tensor:
-        rows = ids.shape[-1]
-        y = self._forward(ids, prefilling(rows))
-        return self.norm.prefill_forward(y)
+        return self.norm.prefill_forward(self._forward(self._prompts[ids.shape[-1]], ids))
 
     def decode_forward(self, ids: Tensor, /) -> Tensor:
-        return self.norm.decode_forward(self._forward(ids, decoding(ids.shape[-1])))
+        return self.norm.decode_forward(self._forward(self._steps[ids.shape[-1]], ids))
 
-    def _forward(self, ids: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
+    @straight_line
+    def _forward(self, ops: Operations, ids: Tensor) -> Tensor:
         rows = ops["embedding"](ids, self.weight.tensor)
         rows = ops.optional("all_gather")(rows)
         hidden: Tensor = ops.optional("projection")(rows, self.projection.tensor)  # [1, 1, rows, D]

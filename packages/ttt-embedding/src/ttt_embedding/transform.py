@@ -15,12 +15,10 @@ from ttt_hw import (
     Overrides,
     PlannedBlock,
     Plans,
-    Workload,
     board_of,
     chosen_precision,
-    decoding,
     given_or_own,
-    prefilling,
+    op_by_rows,
     typical,
 )
 from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, flags_apart, or_left_out
@@ -76,6 +74,7 @@ class HeadTransform(PlannedBlock, Loadable):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        self._prompts, self._steps = op_by_rows(self._plans, "dense")
         hidden = spec.hidden_dim
         self.weight = LazyWeight(
             [as_source(given["weight"], shape=(hidden, hidden), name="the head transform's weight")],
@@ -102,14 +101,9 @@ class HeadTransform(PlannedBlock, Loadable):
         return (self.weight, *((self.bias,) if isinstance(self.bias, LazyWeight) else ()))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        rows = x.shape[-2]
-        y = self._forward(x, prefilling(rows))
+        y = self._prompts[x.shape[-2]](x, self.weight.tensor, self.bias.tensor)
         return self.norm.prefill_forward(y)
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self.norm.decode_forward(self._forward(x, decoding(x.shape[-2])))
-
-    def _forward(self, x: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
-        y: Tensor = ops["dense"](x, self.weight.tensor, self.bias.tensor)
-        return y
+        y = self._steps[x.shape[-2]](x, self.weight.tensor, self.bias.tensor)
+        return self.norm.decode_forward(y)

@@ -26,6 +26,7 @@ from ttt_hw import (
     decoding,
     given_or_own,
     prefilling,
+    straight_line,
     typical,
 )
 from ttt_weights import LazyWeight, LeftOut, Loadable, NoWeight, Source, flags_apart, or_left_out
@@ -179,14 +180,15 @@ class MoE(PlannedBlock, Loadable):
         return tuple(weight for weight in every if isinstance(weight, LazyWeight))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        rows = x.shape[-2]
-        return self._forward(x, prefilling(rows))
+        work = prefilling(x.shape[-2])
+        return self._forward(self._plans(work), work, x)
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, decoding(x.shape[-2]))
+        work = decoding(x.shape[-2])
+        return self._forward(self._plans(work), work, x)
 
-    def _forward(self, x: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
+    @straight_line
+    def _forward(self, ops: Operations, work: Workload, x: Tensor) -> Tensor:
         pieces = -(-work.rows // requests.MAX_EXPERT_ROWS)
         suffixes = [f".{index}" for index in range(pieces)] if pieces > 1 else [""]
         parts = [self._piece(ops, ops.optional(f"rows{suffix}")(x), suffix) for suffix in suffixes]

@@ -12,15 +12,15 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
+    Operations,
     Overrides,
     PlannedBlock,
     Plans,
-    Workload,
     board_of,
     chosen_precision,
-    decoding,
     given_or_own,
-    prefilling,
+    ops_by_rows,
+    straight_line,
     typical,
 )
 from ttt_weights import LazyWeight, Loadable, Source
@@ -73,6 +73,7 @@ class GatedMLP(PlannedBlock, Loadable):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        self._prompts, self._steps = ops_by_rows(self._plans)
         given = given_weights(
             self, spec, gate=gate, up=up, down=down, gate_bias=gate_bias, up_bias=up_bias, down_bias=down_bias
         )
@@ -97,14 +98,13 @@ class GatedMLP(PlannedBlock, Loadable):
         return (self.gate, self.up, self.down, *(bias for bias in biases if isinstance(bias, LazyWeight)))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        rows = x.shape[-2]
-        return self._forward(x, prefilling(rows))
+        return self._forward(self._prompts[x.shape[-2]], x)
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, decoding(x.shape[-2]))
+        return self._forward(self._steps[x.shape[-2]], x)
 
-    def _forward(self, x: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
+    @straight_line
+    def _forward(self, ops: Operations, x: Tensor) -> Tensor:
         gate = ops["gate_matmul"](x, self.gate.tensor, self.gate_bias.tensor)  # [1, 1, rows, inner / chips]
         up = ops["up_matmul"](x, self.up.tensor, self.up_bias.tensor)
         gate = ops.optional("gate_sum")(gate)

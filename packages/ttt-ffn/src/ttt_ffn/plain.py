@@ -12,15 +12,15 @@ from ttt_hw import (
     Array,
     DType,
     HardwareMode,
+    Operations,
     Overrides,
     PlannedBlock,
     Plans,
-    Workload,
     board_of,
     chosen_precision,
-    decoding,
     given_or_own,
-    prefilling,
+    ops_by_rows,
+    straight_line,
     typical,
 )
 from ttt_weights import LazyWeight, Loadable, Source
@@ -76,6 +76,7 @@ class MLP(PlannedBlock, Loadable):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        self._prompts, self._steps = ops_by_rows(self._plans)
         given = given_weights(self, spec, up=up, down=down, up_bias=up_bias, down_bias=down_bias)
         stored = FFNWeights(spec, device, self._plans)
         self.up, self.down = stored.wide("up", given["up"]), stored.down(given["down"])
@@ -90,14 +91,13 @@ class MLP(PlannedBlock, Loadable):
         )
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        rows = x.shape[-2]
-        return self._forward(x, prefilling(rows))
+        return self._forward(self._prompts[x.shape[-2]], x)
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, decoding(x.shape[-2]))
+        return self._forward(self._steps[x.shape[-2]], x)
 
-    def _forward(self, x: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
+    @straight_line
+    def _forward(self, ops: Operations, x: Tensor) -> Tensor:
         up = ops["up_matmul"](
             x, self.up.tensor, self.up_bias.tensor
         )  # [1, 1, rows, inner / chips], activated if it can

@@ -7,6 +7,8 @@ from ttt_hw.block_plans import (
     BlockPlans as BlockPlans,
     Plans as Plans,
     given_or_own as given_or_own,
+    op_by_rows as op_by_rows,
+    ops_by_rows as ops_by_rows,
     typical as typical,
 )
 from ttt_hw.bound import BoundOp as BoundOp, BoundPlan as BoundPlan, Operations as Operations
@@ -132,6 +134,7 @@ from ttt_hw.requests import (
     decoding as decoding,
     prefilling as prefilling,
 )
+from ttt_hw.straight_line import straight_line as straight_line
 from ttt_hw.timed import Timed as Timed, TimedByPlans as TimedByPlans, TimedPlans as TimedPlans
 from ttt_hw.transfer import (
     Array as Array,
@@ -280,7 +283,9 @@ __all__ = [
     "observe",
     "observed",
     "on_mesh",
+    "op_by_rows",
     "open_mesh",
+    "ops_by_rows",
     "parts_of",
     "placed",
     "plan_block",
@@ -294,6 +299,7 @@ __all__ = [
     "short_name",
     "source_of",
     "step_workload",
+    "straight_line",
     "to_host_tensor",
     "translate",
     "typical",

@@ -7,6 +7,7 @@ that does something else between them, as calling a tensor's methods, is asked e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Issued:
                 self.calls.append((operation, args, kwargs, result))
             return result
 
-        self.tensors = [_Number(each) if type(each) is int else each for each in tensors]
+        self.tensors = [Number(each) if type(each) is int else each for each in tensors]
         kind.__call__ = call
         try:
             self.result = self._issue(list(self.tensors))
@@ -69,15 +70,36 @@ class Issued:
         return self.result
 
 
-class _Number(int):
+class Number(int):
     """A number that is given, so that it is not taken for another of the same value."""
 
 
-class _Unclear(Exception):
+class Unclear(Exception):
     """The calls alone do not say how the result comes from what is given."""
 
 
-def straight(op: BoundOp, issued: Issued, moved: dict[str, Any], given: Sequence[Any]) -> Callable[..., Any] | None:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A function as its lines, the last of which returns."""
+
+    name: str
+    parameters: Sequence[str]
+    lines: Sequence[str]
+    constants: Mapping[str, Any]
+
+    @property
+    def moves(self) -> bool:
+        """Whether it keeps what it moved for later operations."""
+        return any("moved" in line for line in self.lines)
+
+    def made(self) -> Callable[..., Any]:
+        lines = self.lines
+        if self.moves:  # what fails must not leave anything to the next forward
+            lines = ["try:", *(f"  {line}" for line in lines), "except BaseException:", "  moved.clear()", "  raise"]
+        return function(self.name, self.parameters, lines, self.constants)
+
+
+def straight(op: BoundOp, issued: Issued, moved: dict[str, Any], given: Sequence[Any]) -> Written | None:
     """The operation as one function of `given`; None where its calls do not say all."""
     import ttnn
 
@@ -94,7 +116,7 @@ def straight(op: BoundOp, issued: Issued, moved: dict[str, Any], given: Sequence
             read[position] = f"r{position}"
     try:
         lines += _Lines(issued, read, constants).written()
-    except _Unclear:
+    except Unclear:
         return None
     finally:
         issued.calls.clear()  # it would keep tensors
@@ -114,7 +136,7 @@ def straight(op: BoundOp, issued: Issued, moved: dict[str, Any], given: Sequence
         lines[-2:] = ["return made0"]
     if len(lines) == 2 and lines[0].startswith("made0 = ") and lines[1] == "return made0":
         lines = [f"return {lines[0].removeprefix('made0 = ')}"]
-    return _function(op.name, names, lines, constants)
+    return Written(op.name, names, lines, constants)
 
 
 def _brought(position: int, each: Any, name: str) -> list[str]:
@@ -142,11 +164,11 @@ class _Lines:
         self._constants = constants
         self._tensor: type = ttnn.Tensor
         self._known = {id(tensor): name for tensor, name in zip(issued.tensors, read, strict=True)}
-        clear = all(isinstance(tensor, (ttnn.Tensor, _Number)) for tensor in issued.tensors)
+        clear = all(isinstance(tensor, (ttnn.Tensor, Number)) for tensor in issued.tensors)
         passed = {id(each) for _, args, kwargs, _ in issued.calls for each in (*args, *kwargs.values())}
-        clear = clear and all(id(each) in passed for each in issued.tensors if isinstance(each, _Number))
+        clear = clear and all(id(each) in passed for each in issued.tensors if isinstance(each, Number))
         if not clear or len(self._known) != len(issued.tensors) or not issued.calls:
-            raise _Unclear
+            raise Unclear
 
     def written(self) -> list[str]:
         lines = []
@@ -163,10 +185,10 @@ class _Lines:
         return [*lines, f"result = {self._text(self._issued.result)}"]
 
     def _text(self, value: Any) -> str:
-        if id(value) in self._known and isinstance(value, (self._tensor, _Number)):
+        if id(value) in self._known and isinstance(value, (self._tensor, Number)):
             return self._known[id(value)]
         if isinstance(value, self._tensor):
-            raise _Unclear
+            raise Unclear
         if isinstance(value, (list, tuple)) and any(isinstance(each, self._tensor) for each in value):
             texts = ", ".join(self._text(each) for each in value)
             return f"[{texts}]" if isinstance(value, list) else f"({texts},)"
@@ -178,7 +200,7 @@ class _Lines:
         return name
 
 
-def _function(
+def function(
     name: str, parameters: Sequence[str], lines: Sequence[str], constants: Mapping[str, Any]
 ) -> Callable[..., Any]:
     body = "\n    ".join(lines)

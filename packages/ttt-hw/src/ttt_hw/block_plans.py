@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+from weakref import ReferenceType, ref
 
 from ttt_core import Mode, PlacementError
 from ttt_hw._semaphores import Preparation
@@ -14,13 +15,14 @@ from ttt_hw.layouts import DRAM, L1
 from ttt_hw.overrides import Overrides
 from ttt_hw.plan import BlockPlan, OpTime
 from ttt_hw.records import Board
-from ttt_hw.requests import BlockRequest, Workload
+from ttt_hw.requests import BlockRequest, Workload, decoding, prefilling
 from ttt_hw.transfer import DType
 from ttt_shard_dsl import TILE
 
-__all__ = ["BlockPlans", "Plans", "given_or_own", "typical"]
+__all__ = ["BlockPlans", "Plans", "given_or_own", "op_by_rows", "ops_by_rows", "typical"]
 
 T = TypeVar("T")
+Ready = TypeVar("Ready")
 USERS, PROMPT = 32, 1024  # of a typical run
 MANY = 1024  # workloads to be had at once
 
@@ -79,8 +81,11 @@ class BlockPlans:
         self._may_keep = may_keep
         self._plans: dict[Workload, BlockPlan] = {}
         self._bound: dict[tuple[Workload, str], BoundPlan] = {}
-        # By the very objects that forwards ask with, which are the same each time, as long as _last is as it is.
-        self._ready: dict[tuple[int, str], tuple[Workload, BoundPlan]] = {}
+        # By part, and by the identity of what forwards ask with, which is the same each time; as long as _last is as it is.
+        self._ready: dict[str, dict[int, BoundPlan]] = {}
+        self._asked: list[Workload] = []  # so that no other has its identity
+        self._own = self.ready("")
+        self._kept_elsewhere: list[ReferenceType[_ByRows[Any]]] = []
         self._preparations: dict[Workload, Preparation] = {}
         self.hidden: dict[Mode, tuple[str, str]] = dict(hidden or {})
         works = [(self._split(work), weight) for work, weight in typical]
@@ -149,14 +154,34 @@ class BlockPlans:
             found = self._bound[key] = BoundPlan(plan, part, prepare=prepare)
         return found
 
-    def __call__(self, work: Workload, /, part: str = "") -> Operations:
-        found = self._ready.get((id(work), part))
-        if found is None:
-            found = work, self.bound(work, part)
-            if len(self._ready) > MANY:
-                self._ready.clear()
-            self._ready[id(work), part] = found
-        return found[1].start()
+    def __call__(self, work: Workload, /) -> Operations:
+        return (self._own.get(id(work)) or self.asked(work)).start()
+
+    def asked(self, work: Workload, part: str = "") -> BoundPlan:
+        """As `bound`, and next time found by the identity of `work` in `ready(part)`."""
+        found = self.bound(work, part)
+        if len(self._asked) > MANY:
+            self._forget()
+        self._asked.append(work)
+        self._ready[part][id(work)] = found
+        return found
+
+    def ready(self, part: str) -> Mapping[int, BoundPlan]:
+        """What forwards of a part have asked for."""
+        return self._ready.setdefault(part, {})
+
+    def _forget(self) -> None:
+        for each in self._ready.values():
+            each.clear()
+        for reference in self._kept_elsewhere:
+            if (kept_elsewhere := reference()) is not None:
+                kept_elsewhere.clear()
+        self._asked.clear()
+
+    def tell(self, kept: _ByRows[Any]) -> bool:
+        """Have it cleared when what it keeps is no longer so."""
+        self._kept_elsewhere.append(ref(kept))
+        return True
 
     def _complete(self, work: Workload) -> Workload:
         """A norm sees rows, and no cache: the part that sees one says the context, before it or in the forward before."""
@@ -165,7 +190,7 @@ class BlockPlans:
             rows = _rows(work)
             if self._last.get(rows) != work:
                 self._last[rows] = work
-                self._ready.clear()  # what rows alone stand for has changed
+                self._forget()  # what rows alone stand for has changed
             return work
         return self._last.get(_rows(work)) or replace(work, context=self._context)
 
@@ -186,17 +211,67 @@ class _Part:
     def __init__(self, whole: BlockPlans, name: str) -> None:
         self._whole = whole
         self._name = name
+        self._ready = whole.ready(name)
         self.stored: Mapping[str, str] = _own(whole.stored, name)
         self.dtypes: Mapping[str, DType] = _own(whole.dtypes, name)
 
     def __call__(self, work: Workload, /) -> Operations:
-        return self._whole(work, self._name)
+        return (self._ready.get(id(work)) or self._whole.asked(work, self._name)).start()
+
+    def tell(self, kept: _ByRows[Any]) -> bool:
+        return self._whole.tell(kept)
 
     def sizes(self, work: Workload, /) -> tuple[int, int]:
         return self._whole.sizes(work, self._name)
 
     def times(self, work: Workload, /) -> tuple[OpTime, ...]:
         return self._whole.times(work, self._name)
+
+
+class _ByRows(dict[int, Ready]):
+    """What a forward of which only the rows are known runs, by rows; kept where the plans are BlockPlans or a part of them."""
+
+    def __init__(self, plans: Plans, work: Callable[[int], Workload]) -> None:
+        super().__init__()
+        self._plans = plans
+        self._work = work
+        self._lasting = isinstance(plans, (BlockPlans, _Part)) and plans.tell(self)
+
+
+class OpsByRows(_ByRows[Operations]):
+    """The operations of a forward of which only the rows are known, `operations[x.shape[-2]]`, as `plans(work(rows))`, in the
+    time that a dictionary takes. Whoever runs them clears what a forward that failed has left: `straight_line` does.
+    """
+
+    def __missing__(self, rows: int) -> Operations:
+        found = self._plans(self._work(rows))
+        if self._lasting:
+            self[rows] = found
+        return found
+
+
+class OpByRows(_ByRows[Callable[..., Any]]):
+    """The same of a forward with one operation, which clears for itself."""
+
+    def __init__(self, plans: Plans, work: Callable[[int], Workload], name: str) -> None:
+        super().__init__(plans, work)
+        self._name = name
+
+    def __missing__(self, rows: int) -> Callable[..., Any]:
+        ops = self._plans(self._work(rows))
+        if self._lasting and self._name in (ops.written or ()):
+            self[rows] = ops[self._name]
+        return ops[self._name]
+
+
+def ops_by_rows(plans: Plans) -> tuple[OpsByRows, OpsByRows]:
+    """Those of prefill and those of decode."""
+    return OpsByRows(plans, prefilling), OpsByRows(plans, decoding)
+
+
+def op_by_rows(plans: Plans, name: str) -> tuple[OpByRows, OpByRows]:
+    """That of prefill and that of decode."""
+    return OpByRows(plans, prefilling, name), OpByRows(plans, decoding, name)
 
 
 def _own(stored: Mapping[str, T], part: str) -> dict[str, T]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ttt_core import PlacementError
-from ttt_hw._straight import Issued, Mover, straight
+from ttt_hw._straight import Issued, Mover, Written, straight
 from ttt_hw.patterns._reshard import Reshard
 from ttt_hw.plan import BlockPlan, PlannedOp
 from ttt_hw.requests import OpRequest
@@ -83,9 +83,13 @@ class BoundOp:
 
     def run(self, issue: Callable[[list[Any]], Any], moved: Moved, *given: Any) -> Any:
         inputs = self.inputs
-        tensors = [each.read(tensor, moved) for each, tensor in zip(inputs, given, strict=False)]
-        tensors += [other for other in given[len(inputs) :] if other is not None]
-        result = issue(tensors)
+        try:
+            tensors = [each.read(tensor, moved) for each, tensor in zip(inputs, given, strict=False)]
+            tensors += [other for other in given[len(inputs) :] if other is not None]
+            result = issue(tensors)
+        except BaseException:
+            moved.clear()
+            raise
         del tensors
         for each, tensor in zip(inputs, given, strict=False):
             each.release(tensor, moved)
@@ -102,7 +106,19 @@ class Operations(dict[str, Callable[..., Any]]):
     What it moves lies there for the forward's later operations, and what nothing reads any more is freed, as planned.
     """
 
-    __slots__ = ()
+    __slots__ = ("moved", "written")
+
+    def __init__(
+        self,
+        calls: Mapping[str, Callable[..., Any]],
+        *,
+        written: Mapping[str, Written] | None = None,
+        moved: Moved | None = None,
+    ) -> None:
+        """`written`: those of them that are known as lines, by name; they may become more. `moved`: what they have moved."""
+        super().__init__(calls)
+        self.written = written
+        self.moved: Moved = {} if moved is None else moved
 
     def optional(self, name: str) -> Callable[..., Any]:
         """The operation of that name; where the list has none, its first input as it is."""
@@ -116,7 +132,7 @@ class BoundPlan:
     [_straight]: a forward costs the host little more than its ttnn calls.
     """
 
-    __slots__ = ("_calls", "_moved", "ops")
+    __slots__ = ("_calls", "_moved", "_written", "ops")
 
     def __init__(self, plan: BlockPlan, part: str = "", *, prepare: Callable[[Any], None] | None = None) -> None:
         """`prepare` is called once, with the first tensor of the first forward, before anything runs."""
@@ -124,7 +140,9 @@ class BoundPlan:
         bound = _bind(plan)
         self.ops = {name.removeprefix(prefix): op for name, op in bound.items() if name.startswith(prefix)}
         self._moved: Moved = {}
-        self._calls = Operations({name: partial(self._first, name, None) for name in self.ops})
+        self._written: dict[str, Written] = {}
+        calls = {name: partial(self._first, name, None) for name in self.ops}
+        self._calls = Operations(calls, written=self._written, moved=self._moved)
         if prepare is not None and self.ops:
             first = next(iter(self.ops))
             self._calls[first] = partial(self._first, first, prepare)
@@ -135,7 +153,12 @@ class BoundPlan:
             prepare(given[0])
         issued = Issued(op.issue)
         result = op.run(issued, self._moved, *given)
-        self._calls[name] = straight(op, issued, self._moved, given) or partial(op, self._moved)
+        written = straight(op, issued, self._moved, given)
+        if written is None:
+            self._calls[name] = partial(op, self._moved)
+        else:
+            self._written[name] = written
+            self._calls[name] = written.made()
         return result
 
     def __getitem__(self, name: str) -> BoundOp:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ttt_core import KVCache, ResumableCache, Tensor
+from functools import lru_cache
+
+from ttt_core import KVCache, Tensor
 from ttt_hw.requests import Workload, decoding, prefilling
 
 __all__ = ["prompt_workload", "step_workload"]
@@ -13,13 +15,12 @@ def prompt_workload(x: Tensor, cache: KVCache | None, page_table: Tensor | None)
     tokens = x.shape[-2]
     if cache is None:
         return prefilling(tokens)
-    start = cache.start if isinstance(cache, ResumableCache) else 0
+    start = getattr(cache, "start", 0)  # of a ResumableCache; asking whether it is one takes 20 times as long
     if page_table is not None:
         block = cache.keys.shape[-2]
-        context = block * page_table.shape[-1]
-        return Workload(mode="prefill", tokens=tokens, context=context, start=start, block=block)
+        return _paged(tokens, block * page_table.shape[-1], start, block)
     if start:
-        return Workload(mode="prefill", tokens=tokens, context=cache.keys.shape[-2], start=start)
+        return _paged(tokens, cache.keys.shape[-2], start, 0)
     return prefilling(tokens)
 
 
@@ -28,4 +29,14 @@ def step_workload(x: Tensor, cache: KVCache, page_table: Tensor | None) -> Workl
     users, context = x.shape[-2], cache.keys.shape[-2]
     if page_table is None:
         return decoding(users, context)
-    return Workload(mode="decode", users=users, context=context * page_table.shape[-1], block=context)
+    return _paged_step(users, context * page_table.shape[-1], context)
+
+
+@lru_cache(maxsize=1 << 12)
+def _paged(tokens: int, context: int, start: int, block: int) -> Workload:
+    return Workload(mode="prefill", tokens=tokens, context=context, start=start, block=block)
+
+
+@lru_cache(maxsize=1 << 12)
+def _paged_step(users: int, context: int, block: int) -> Workload:
+    return Workload(mode="decode", users=users, context=context, block=block)

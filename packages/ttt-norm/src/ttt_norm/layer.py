@@ -11,18 +11,16 @@ from ttt_hw import (
     Overrides,
     PlannedBlock,
     Plans,
-    Workload,
     board_of,
     chosen_precision,
-    decoding,
     given_or_own,
-    prefilling,
+    op_by_rows,
     typical,
     weight_on_mesh,
 )
 from ttt_norm.requests import norm_request
 from ttt_norm.spec import NormSpec, NormType
-from ttt_weights import LazyWeight, Loadable, Source, as_source, flags_apart, or_left_out
+from ttt_weights import LazyWeight, Loadable, NoWeight, Source, as_source, flags_apart, or_left_out
 
 __all__ = ["LayerNorm"]
 
@@ -70,28 +68,26 @@ class LayerNorm(PlannedBlock, Loadable):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        self._prompts, self._steps = op_by_rows(self._plans, "norm")
         wanted = {"weight": spec.weight, "bias": spec.bias}
         given = or_left_out(type(self).__name__, given, optional=wanted)
         parts = (
             self._vector("weight", given["weight"], wanted=spec.weight, offset=spec.offset),
             self._vector("bias", given["bias"], wanted=spec.bias, offset=0),
         )
-        self._vectors = tuple(part for part in parts if part is not None)
+        vectors: list[LazyWeight | NoWeight] = [part for part in parts if part is not None]
+        self._first, self._second = [*vectors, NoWeight(), NoWeight()][:2]  # of weight and bias what there is
 
     @property
     def weights(self) -> tuple[LazyWeight, ...]:
-        return self._vectors
+        return tuple(part for part in (self._first, self._second) if isinstance(part, LazyWeight))
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        rows = x.shape[-2]
-        return self._forward(x, prefilling(rows))
+        y: Tensor = self._prompts[x.shape[-2]](x, self._first.tensor, self._second.tensor)
+        return y
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, decoding(x.shape[-2]))
-
-    def _forward(self, x: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
-        y: Tensor = ops["norm"](x, *(vector.tensor for vector in self._vectors))
+        y: Tensor = self._steps[x.shape[-2]](x, self._first.tensor, self._second.tensor)
         return y
 
     def _vector(self, role: str, values: Source | Array | None, *, wanted: bool, offset: int) -> LazyWeight | None:

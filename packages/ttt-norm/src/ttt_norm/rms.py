@@ -11,12 +11,10 @@ from ttt_hw import (
     Overrides,
     PlannedBlock,
     Plans,
-    Workload,
     board_of,
     chosen_precision,
-    decoding,
     given_or_own,
-    prefilling,
+    op_by_rows,
     typical,
     weight_on_mesh,
 )
@@ -75,6 +73,7 @@ class RMSNorm(PlannedBlock, Loadable):
             typical=typical(),
             overrides=hw_config_overrides,
         )
+        self._prompts, self._steps = op_by_rows(self._plans, "norm")
         shape = (1, 1, 1, spec.dim)
         self.weight: LazyWeight | NoWeight = NoWeight()
         if scale is not None:
@@ -92,13 +91,9 @@ class RMSNorm(PlannedBlock, Loadable):
         return (self.weight,) if isinstance(self.weight, LazyWeight) else ()
 
     def prefill_forward(self, x: Tensor, /) -> Tensor:
-        rows = x.shape[-2]
-        return self._forward(x, prefilling(rows))
+        y: Tensor = self._prompts[x.shape[-2]](x, self.weight.tensor)
+        return y
 
     def decode_forward(self, x: Tensor, /) -> Tensor:
-        return self._forward(x, decoding(x.shape[-2]))
-
-    def _forward(self, x: Tensor, work: Workload) -> Tensor:
-        ops = self._plans(work)
-        y: Tensor = ops["norm"](x, self.weight.tensor)
+        y: Tensor = self._steps[x.shape[-2]](x, self.weight.tensor)
         return y
