@@ -134,7 +134,6 @@ from ttt_hw.requests import (
     decoding as decoding,
     prefilling as prefilling,
 )
-from ttt_hw.straight_line import straight_line as straight_line
 from ttt_hw.timed import Timed as Timed, TimedByPlans as TimedByPlans, TimedPlans as TimedPlans
 from ttt_hw.transfer import (
     Array as Array,
@@ -157,6 +156,7 @@ from ttt_hw.transfer import (
 )
 from ttt_hw.verify import Verdict as Verdict, issue_plan as issue_plan, verify as verify
 from ttt_hw.workloads import prompt_workload as prompt_workload, step_workload as step_workload
+from ttt_hw.written import straight_line as straight_line
 
 __all__ = [
     "BOARDS",
