@@ -83,13 +83,9 @@ class BoundOp:
 
     def run(self, issue: Callable[[list[Any]], Any], moved: Moved, *given: Any) -> Any:
         inputs = self.inputs
-        try:
-            tensors = [each.read(tensor, moved) for each, tensor in zip(inputs, given, strict=False)]
-            tensors += [other for other in given[len(inputs) :] if other is not None]
-            result = issue(tensors)
-        except BaseException:
-            moved.clear()
-            raise
+        tensors = [each.read(tensor, moved) for each, tensor in zip(inputs, given, strict=False)]
+        tensors += [other for other in given[len(inputs) :] if other is not None]
+        result = issue(tensors)
         del tensors
         for each, tensor in zip(inputs, given, strict=False):
             each.release(tensor, moved)
