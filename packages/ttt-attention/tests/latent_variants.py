@@ -112,7 +112,9 @@ def reference(spec: LatentAttentionSpec) -> Callable[[torch.Tensor], torch.Tenso
     return forward
 
 
-def variant(name: str, feature: str, spec: LatentAttentionSpec, without: LatentAttentionSpec | None) -> Variant:
+def variant(
+    name: str, feature: str, spec: LatentAttentionSpec, without: LatentAttentionSpec | None, **how: bool
+) -> Variant:
     return Variant(
         name=f"latent attention, {name}",
         feature=feature,
@@ -122,6 +124,7 @@ def variant(name: str, feature: str, spec: LatentAttentionSpec, without: LatentA
         build=build,
         reference=reference,
         one_axis=True,
+        **how,
     )
 
 
@@ -151,4 +154,7 @@ VARIANTS = [
     variant(
         "biases", "linear bias in MLA", replace(SPEC, latent_bias=True, output_bias=True), SPEC,
     ),
+    variant("in pages", "paged cache", SPEC, None, paged=True),
+    variant("prompt in pieces", "chunked prefill", SPEC, None, pieces=True),
+    variant("prompt in pieces, in pages", "chunked prefill", PLAIN, None, pieces=True, paged=True),
 ]  # fmt: skip
