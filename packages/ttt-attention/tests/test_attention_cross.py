@@ -120,3 +120,14 @@ def test_what_is_refused(mesh: Any) -> None:
         block.prefill_forward(x, memory=x, cache=cache)
     with pytest.raises(ShapeError, match=r"^user 2 of a memory cache for 2 users; slots are 0 to 1\.$"):
         cache.for_user(2)
+
+
+def test_a_prompt_takes_what_its_memory_takes(mesh: Any) -> None:
+    """As long a memory as there may be, unless told."""
+    block = MultiHeadCrossAttention(hidden_dim=128, num_heads=8, max_memory=1024, device=mesh)
+    short, longer, typical = (
+        block.estimate_memory((1, 1, 32, 128), context=context).activation_bytes for context in (64, 1024, 0)
+    )
+    assert longer == typical > 4 * short
+    times = [block.op_times("prefill", 32, context=context) for context in (64, 1024)]
+    assert sum(op.time_us or 0 for op in times[0]) < sum(op.time_us or 0 for op in times[1])
