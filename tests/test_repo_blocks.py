@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any, get_args
 
@@ -184,39 +185,45 @@ def test_a_layer_that_is_itself_yet_to_be_made(mesh: Any) -> None:
     assert lazy.materialize(mesh).attention is not lazy.materialize(mesh).attention
 
 
-PATTERNS = [("DecoderLayer", each) for each in get_args(Residual)] + [("EncoderLayer", "post_norm")]
-PATTERNS += [("CrossAttentionLayer", each) for each in ("pre_norm", "post_norm")]
+PATTERNS: list[tuple[str, dict[str, Any]]] = [
+    (name, {}) for name, record in RECORDS.items() if record.category != "layer"
+]
+PATTERNS += [("DecoderLayer", {"residual_pattern": each}) for each in get_args(Residual)]
+PATTERNS += [("CrossAttentionLayer", {"residual_pattern": each}) for each in ("pre_norm", "post_norm")]
+PATTERNS += [("EncoderLayer", {})]
 
 
-@pytest.mark.parametrize(("name", "pattern"), PATTERNS)
-def test_a_layer_takes_the_memory_that_it_says(name: str, pattern: Residual, mesh: Any) -> None:
-    """Of activations in prefill; x itself is there before."""
-    rows, dim, memory_rows = 1024, 512, 128
-    wide = {"hidden_dim": dim, "intermediate_dim": 1024}
-    parts = {role: _widened(each, wide) for role, each in LAYERS[name].items()}
-    layer = RECORDS[name].load()(**parts, residual_pattern=pattern, device=mesh).load(RandomWeights())
-    for weight in layer.weights:
+@pytest.mark.parametrize(("name", "more"), PATTERNS)
+def test_a_block_takes_the_memory_that_it_says(name: str, more: dict[str, Any], mesh: Any) -> None:
+    """Of activations in prefill; what comes in is there before."""
+    rows, dim = 1024, 512
+    block = _widened(LazyModule(RECORDS[name].load(), CONFIGS[name]), dim).given(**more).materialize(mesh)
+    for weight in block.load(RandomWeights()).weights:
         weight.tensor  # noqa: B018  (stored now)
 
     def hidden(count: int) -> Any:
         return upload(np.zeros((1, 1, count, dim), np.float32), mesh, dtype="bfloat16")
 
-    positions = upload(np.arange(rows, dtype=np.int32)[None], mesh, dtype="int32", layout="row_major")
-    given: dict[str, Any] = {"positions": positions}
-    if name != "EncoderLayer":
-        given["cache"] = None
-    if name == "CrossAttentionLayer":
-        given |= {"memory": hidden(memory_rows), "memory_cache": None}
-    x = hidden(rows)
+    def indices(dtype: Any) -> Any:
+        return upload(np.arange(rows).astype(dtype)[None], mesh, dtype=dtype, layout="row_major")
+
+    ids = RECORDS[name].category == "embedding"
+    x, bytes_of_x = (indices("uint32"), rows * 4) if ids else (hidden(rows), rows * dim * 2)
+    known = {"memory": hidden(128), "cache": None, "memory_cache": None, "positions": indices("int32")}
+    takes = inspect.signature(block.prefill_forward).parameters
+    given = {key: value for key, value in known.items() if key in takes}
     with record_operations(mesh) as recorder:
-        layer.prefill_forward(x, **given)
+        block.prefill_forward(x, **given)
     taken = recorder.peak_dram_bytes_per_bank * board_of(mesh).chip.dram_banks
-    said = layer.estimate_memory((1, 1, rows, dim)).activation_bytes - rows * dim * 2
+    said = block.estimate_memory(tuple(x.shape)).activation_bytes - bytes_of_x
     assert 0.99 * taken <= said <= 1.2 * taken, (taken, said)  # ttnn rounds up to as many pages in each bank
 
 
-def _widened(lazy: LazyModule[Any], wide: dict[str, Any]) -> LazyModule[Any]:
-    """As wide as asked, in what it has of width."""
-    arguments = lazy.arguments
-    more = {key: value for key, value in {**wide, "dim": wide["hidden_dim"]}.items() if key in arguments}
-    return LazyModule(lazy.cls, {**arguments, **more})
+def _widened(lazy: LazyModule[Any], dim: int) -> LazyModule[Any]:
+    """As wide as asked, and so its parts, in what they have of width."""
+    wide = {"hidden_dim": dim, "dim": dim, "intermediate_dim": 2 * dim, "vocab_size": 4096}
+    arguments = {
+        key: _widened(value, dim) if isinstance(value, LazyModule) else wide.get(key, value)
+        for key, value in lazy.arguments.items()
+    }
+    return LazyModule(lazy.cls, arguments)
