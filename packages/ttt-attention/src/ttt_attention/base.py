@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, TypeVar
 
 from ttt_attention._core import Core, CustomCore, FusedCore, StepwiseCore
+from ttt_attention._given import held, there
 from ttt_attention._keywords import GROUPED, parts_of_spec
 from ttt_attention._weights import Made, WeightMaker
 from ttt_attention.cache import ContiguousKVCache
@@ -168,7 +169,7 @@ class BaseAttention(PlannedBlock, Loadable):
         self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
         work = prompt_workload(x, cache, page_table)
-        keys, values, user, slot = _held(cache)
+        keys, values, user, slot = held(cache)
         return self._prefill(self._plans(work), work, x, positions, page_table, keys, values, user, slot)
 
     def decode_forward(
@@ -195,7 +196,7 @@ class BaseAttention(PlannedBlock, Loadable):
         q = _turned(ops, "q", q, self.q_norm, self.q_norm_bias, self.q_norm_heads, tables.q_cos, tables.q_sin)
         k = _turned(ops, "k", k, self.k_norm, self.k_norm_bias, self.k_norm_heads, tables.cos, tables.sin)
         k, v, pages = _filled(ops, work, page_table, k, v, keys, values, user, slot)
-        heads = self._core.prefill(ops, q, k, v, _there(*pages, self.sinks.tensor))  # [1, H, S, hd]
+        heads = self._core.prefill(ops, q, k, v, there(*pages, self.sinks.tensor))  # [1, H, S, hd]
         return self._joined(ops, x, heads)
 
     @straight_line
@@ -215,7 +216,7 @@ class BaseAttention(PlannedBlock, Loadable):
         k = _turned(ops, "k", k, self.k_norm, self.k_norm_bias, self.k_norm_rows, tables.cos, tables.sin)
         ops["key_update"](keys, k, positions, page_table)
         ops["value_update"](values, v, positions, page_table)
-        others = _there(page_table, self.sink_rows.tensor)
+        others = there(page_table, self.sink_rows.tensor)
         heads = self._core.decode(ops, q, (keys, values), positions, row, others)  # [1, B, H, hd]
         return self._joined(ops, x, ops["transpose_heads"](heads))  # [1, H, B, hd]
 
@@ -291,13 +292,6 @@ def _turned(
     return x
 
 
-def _held(cache: KVCache | None) -> tuple[Tensor | None, Tensor | None, int | None, Tensor | None]:
-    """Keys, values, whose prompt is read, and what the fused attention reads them by where it goes on."""
-    if cache is None:
-        return None, None, None, None
-    return cache.keys, cache.values, cache.user, getattr(cache, "slot", None)  # of a ResumableCache
-
-
 def _filled(
     ops: Operations,
     work: Workload,
@@ -319,7 +313,3 @@ def _filled(
     if work.start:
         return keys, values, (slot if page_table is None else page_table,)
     return k, v, ()
-
-
-def _there(*tensors: Tensor | None) -> tuple[Tensor, ...]:
-    return tuple(tensor for tensor in tensors if tensor is not None)

@@ -25,7 +25,10 @@ from ttt_hw import (
     Workload,
     board_of,
     chosen_precision,
+    decoding,
     given_or_own,
+    memory_workload,
+    straight_line,
     upload,
 )
 from ttt_shard_dsl import TILE
@@ -134,21 +137,35 @@ class MultiHeadCrossAttention(PlannedBlock, Loadable):
         return MemoryCache(held.keys, held.values, last, context)
 
     def prefill_forward(self, x: Tensor, /, *, memory: Tensor, cache: KVCache | None) -> Tensor:
-        tokens = memory.shape[-2]
-        ops = self._plans(Workload(mode="prefill", tokens=x.shape[-2], context=tokens))
+        keys, values, user = _held(cache, memory)
+        return self._prefill(self._plans(memory_workload(x, memory)), x, memory, keys, values, user)
+
+    def decode_forward(self, x: Tensor, /, *, cache: Any) -> Tensor:
+        ops = self._plans(decoding(x.shape[-2], cache.keys.shape[-2]))
+        return self._decode(ops, x, cache.keys, cache.values, cache.last)
+
+    @straight_line
+    def _prefill(
+        self,
+        ops: Operations,
+        x: Tensor,
+        memory: Tensor,
+        keys: Tensor | None,
+        values: Tensor | None,
+        user: int | None,
+    ) -> Tensor:
         q = _heads(ops, "q", x, self.q.tensor, self.q_bias.tensor)  # [1, H, S, hd]
         k = _heads(ops, "k", memory, self.k.tensor, self.k_bias.tensor)  # [1, KV, M, hd]
         v = _heads(ops, "v", memory, self.v.tensor, self.v_bias.tensor)
-        if cache is not None:
-            _check_memory(cache, tokens)
-            ops["k_fill"](cache.keys, ops.optional("k_cast")(k), cache.user)
-            ops["v_fill"](cache.values, ops.optional("v_cast")(v), cache.user)
+        if keys is not None:
+            ops["k_fill"](keys, ops.optional("k_cast")(k), user)
+            ops["v_fill"](values, ops.optional("v_cast")(v), user)
         return self._joined(ops, ops["attention"](q, k, v))
 
-    def decode_forward(self, x: Tensor, /, *, cache: Any) -> Tensor:
-        ops = self._plans(Workload(mode="decode", users=x.shape[-2], context=cache.keys.shape[-2]))
+    @straight_line
+    def _decode(self, ops: Operations, x: Tensor, keys: Tensor, values: Tensor, last: Tensor) -> Tensor:
         q = ops["q_by_user"](_heads(ops, "q", x, self.q.tensor, self.q_bias.tensor))  # [1, B, H, hd]
-        heads = ops["attention"](q, cache.keys, cache.values, cache.last)
+        heads = ops["attention"](q, keys, values, last)
         return self._joined(ops, ops["transpose_heads"](heads))
 
     def _workload(self, mode: Mode, rows: int, context: int) -> Workload:
@@ -171,10 +188,15 @@ def _heads(ops: Operations, name: str, x: Tensor, weight: Tensor, bias: Tensor |
     return heads
 
 
-def _check_memory(cache: KVCache, tokens: int) -> None:
+def _held(cache: KVCache | None, memory: Tensor) -> tuple[Tensor | None, Tensor | None, int | None]:
+    """Keys, values, and whose memory is read. Errors: ShapeError for a memory of another length than the cache holds."""
+    if cache is None:
+        return None, None, None
+    tokens = memory.shape[-2]
     held = cache.tokens if isinstance(cache, MemoryCache) else cache.keys.shape[-2]
     if held != tokens:
         raise ShapeError(
             f"a memory of {tokens} tokens with a cache for memories of {held}: they must be as long. Allocate the cache with "
             f"context={tokens}."
         )
+    return cache.keys, cache.values, cache.user

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ttt_attention._given import held, there
 from ttt_attention._keywords import LATENT, parts_of_latent_spec
 from ttt_attention._latent_weights import LatentWeightMaker
 from ttt_attention.cache import ContiguousKVCache
@@ -12,7 +13,7 @@ from ttt_attention.latent_spec import LatentAttentionSpec
 from ttt_attention.paged import PagedKVCache
 from ttt_attention.requests import PROFILES
 from ttt_attention.rotary import Rotary
-from ttt_core import KVCache, ResumableCache, Tensor
+from ttt_core import KVCache, Tensor
 from ttt_hw import (
     Array,
     DType,
@@ -21,11 +22,13 @@ from ttt_hw import (
     Overrides,
     PlannedBlock,
     Plans,
+    Workload,
     board_of,
     chosen_precision,
     given_or_own,
     prompt_workload,
     step_workload,
+    straight_line,
     typical,
 )
 from ttt_shard_dsl import TILE
@@ -124,22 +127,39 @@ class MultiLatentAttention(PlannedBlock, Loadable):
         self, x: Tensor, /, *, cache: KVCache | None, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
         work = prompt_workload(x, cache, page_table)
-        ops = self._plans(work)
-        tables = self.rotary.prefill_tables(ops, positions, work.start + work.tokens)
-        q = self._queries(ops, x, tables.cos, tables.sin)  # [1, H, S, kv_rank + rope]
-        row = self._row(ops, x, tables.cos, tables.sin)  # [1, 1, S, kv_rank + rope]
-        attended = ops["attention"](q, *_kept(ops, cache, page_table, row))  # [1, H, S, kv_rank]
-        return self._joined(ops, attended)
+        rows, _, user, slot = held(cache)
+        return self._prefill(self._plans(work), work, x, positions, page_table, rows, user, slot)
 
     def decode_forward(
         self, x: Tensor, /, *, cache: KVCache, positions: Tensor, page_table: Tensor | None = None
     ) -> Tensor:
-        ops = self._plans(step_workload(x, cache, page_table))
+        return self._decode(self._plans(step_workload(x, cache, page_table)), x, positions, page_table, cache.keys)
+
+    @straight_line
+    def _prefill(
+        self,
+        ops: Operations,
+        work: Workload,
+        x: Tensor,
+        positions: Tensor,
+        page_table: Tensor | None,
+        rows: Tensor | None,
+        user: int | None,
+        slot: Tensor | None,
+    ) -> Tensor:
+        tables = self.rotary.prefill_tables(ops, positions, work.start + work.tokens)
+        q = self._queries(ops, x, tables.cos, tables.sin)  # [1, H, S, kv_rank + rope]
+        row = self._row(ops, x, tables.cos, tables.sin)  # [1, 1, S, kv_rank + rope]
+        attended = ops["attention"](q, *_kept(ops, work, page_table, row, rows, user, slot))  # [1, H, S, kv_rank]
+        return self._joined(ops, attended)
+
+    @straight_line
+    def _decode(self, ops: Operations, x: Tensor, positions: Tensor, page_table: Tensor | None, rows: Tensor) -> Tensor:
         tables = self.rotary.decode_tables(ops, positions)
         q = self._queries(ops, x, tables.cos, tables.sin)  # [1, B, H, kv_rank + rope]
         row = self._row(ops, x, tables.cos, tables.sin)  # [1, B, 1, kv_rank + rope]
-        ops["kv_row_update"](cache.keys, row, positions, page_table)
-        attended = ops["attention"](q, cache.keys, positions, *_there(page_table))  # [1, B, H, kv_rank]
+        ops["kv_row_update"](rows, row, positions, page_table)
+        attended = ops["attention"](q, rows, positions, *there(page_table))  # [1, B, H, kv_rank]
         return self._joined(ops, ops["transpose_heads"](attended))
 
     def _queries(self, ops: Operations, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
@@ -175,17 +195,21 @@ class MultiLatentAttention(PlannedBlock, Loadable):
         return summed
 
 
-def _kept(ops: Operations, cache: KVCache | None, page_table: Tensor | None, row: Tensor) -> tuple[Tensor, ...]:
+def _kept(
+    ops: Operations,
+    work: Workload,
+    page_table: Tensor | None,
+    row: Tensor,
+    rows: Tensor | None,
+    user: int | None,
+    slot: Tensor | None,
+) -> tuple[Tensor, ...]:
     """What attention reads of a prompt, once it is in the cache: itself, or where the prompt goes on the cache, with the page
     table by which it does."""
-    if cache is None:
+    if rows is None:
         return (row,)
-    target = cache.user if page_table is None else ops.optional("pages_ahead")(page_table)
-    ops["kv_row_fill"](cache.keys, ops.optional("kv_row_cast")(row), target)
-    if isinstance(cache, ResumableCache) and cache.start:
-        return (cache.keys, *_there(page_table or cache.slot))
+    target = user if page_table is None else ops.optional("pages_ahead")(page_table)
+    ops["kv_row_fill"](rows, ops.optional("kv_row_cast")(row), target)
+    if work.start:
+        return (rows, *there(slot if page_table is None else page_table))
     return (row,)
-
-
-def _there(*tensors: Tensor | None) -> tuple[Tensor, ...]:
-    return tuple(tensor for tensor in tensors if tensor is not None)

@@ -155,7 +155,11 @@ from ttt_hw.transfer import (
     upload as upload,
 )
 from ttt_hw.verify import Verdict as Verdict, issue_plan as issue_plan, verify as verify
-from ttt_hw.workloads import prompt_workload as prompt_workload, step_workload as step_workload
+from ttt_hw.workloads import (
+    memory_workload as memory_workload,
+    prompt_workload as prompt_workload,
+    step_workload as step_workload,
+)
 from ttt_hw.written import straight_line as straight_line
 
 __all__ = [
@@ -280,6 +284,7 @@ __all__ = [
     "issue_plan",
     "lasting",
     "legal_options",
+    "memory_workload",
     "observe",
     "observed",
     "on_mesh",

@@ -7,7 +7,7 @@ from functools import lru_cache
 from ttt_core import KVCache, Tensor
 from ttt_hw.requests import Workload, decoding, prefilling
 
-__all__ = ["prompt_workload", "step_workload"]
+__all__ = ["memory_workload", "prompt_workload", "step_workload"]
 
 
 def prompt_workload(x: Tensor, cache: KVCache | None, page_table: Tensor | None) -> Workload:
@@ -18,9 +18,9 @@ def prompt_workload(x: Tensor, cache: KVCache | None, page_table: Tensor | None)
     start = getattr(cache, "start", 0)  # of a ResumableCache; asking whether it is one takes 20 times as long
     if page_table is not None:
         block = cache.keys.shape[-2]
-        return _paged(tokens, block * page_table.shape[-1], start, block)
+        return _prefilling(tokens, block * page_table.shape[-1], start, block)
     if start:
-        return _paged(tokens, cache.keys.shape[-2], start, 0)
+        return _prefilling(tokens, cache.keys.shape[-2], start)
     return prefilling(tokens)
 
 
@@ -32,8 +32,13 @@ def step_workload(x: Tensor, cache: KVCache, page_table: Tensor | None) -> Workl
     return _paged_step(users, context * page_table.shape[-1], context)
 
 
+def memory_workload(x: Tensor, memory: Tensor) -> Workload:
+    """Of prefill of x [1, 1, S, D] that attends to a memory [1, 1, M, D']."""
+    return _prefilling(x.shape[-2], memory.shape[-2])
+
+
 @lru_cache(maxsize=1 << 12)
-def _paged(tokens: int, context: int, start: int, block: int) -> Workload:
+def _prefilling(tokens: int, context: int, start: int = 0, block: int = 0) -> Workload:
     return Workload(mode="prefill", tokens=tokens, context=context, start=start, block=block)
 
 
