@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "packages/ttt-factory/tests/configs"
 DENSE = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "gemma-2-9b")
-CASES = {"t3k": (*DENSE, "mixtral-8x7b", "gpt-oss-20b"), "p150x8": DENSE, "tg": DENSE}
+CASES = {"t3k": (*DENSE, "mixtral-8x7b", "gpt-oss-20b", "deepseek-v3"), "p150x8": DENSE, "tg": DENSE}
 PROMPTS, USERS, CONTEXT = (128, 1024), (1, 32), 1024
 
 
@@ -52,7 +52,7 @@ def layers(model: str) -> list[Any]:
 
 def build(spec: Any, mesh: Any) -> Any:
     """A DecoderLayer without weights."""
-    from ttt_attention import GroupedQueryAttention
+    from ttt_attention import GroupedQueryAttention, LatentAttentionSpec, MultiLatentAttention
     from ttt_ffn import MLP, GatedMLP, MoE, MoESpec
     from ttt_norm import LayerNorm, NormType, RMSNorm
     from ttt_patterns import DecoderLayer
@@ -60,11 +60,12 @@ def build(spec: Any, mesh: Any) -> Any:
     names = ("attention_norm", "ffn_norm", "attention_output_norm", "ffn_output_norm")
     norms = {name: norm for name in names if (norm := getattr(spec, name)) is not None}
     kind: Any = MoE if isinstance(spec.ffn, MoESpec) else GatedMLP if spec.ffn.gated else MLP
+    attention: Any = MultiLatentAttention if isinstance(spec.attention, LatentAttentionSpec) else GroupedQueryAttention
     blocks: dict[str, Any] = {
         name: (RMSNorm if norm.kind is NormType.RMS else LayerNorm)(norm, device=mesh) for name, norm in norms.items()
     }
     return DecoderLayer(
-        attention=GroupedQueryAttention(spec.attention, device=mesh, hw_mode="performance"),
+        attention=attention(spec.attention, device=mesh, hw_mode="performance"),
         ffn=kind(spec.ffn, device=mesh, hw_mode="performance"),
         **blocks,
         residual_pattern=spec.residual,

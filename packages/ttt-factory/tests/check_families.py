@@ -26,6 +26,15 @@ ODD: dict[str, Any] = {"hidden_size": 72, "intermediate_size": 100, "vocab_size"
 LEFT_OUT = object()
 OWN_HEADS: dict[str, Any] = {**ODD, "hidden_size": 96, "head_dim": LEFT_OUT}  # a head is the hidden size by the heads
 PLAIN: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 512, "vocab_size": 512}
+DEEPSEEK: dict[str, Any] = {
+    **PLAIN, "head_dim": LEFT_OUT, "hidden_size": 96, "moe_intermediate_size": 48, "kv_lora_rank": 64, "q_lora_rank": 48,
+    "qk_nope_head_dim": 24, "qk_rope_head_dim": 16, "v_head_dim": 20, "num_experts_per_tok": 3, "num_key_value_heads": 8,
+    "first_k_dense_replace": 1, "n_routed_experts": 16, "num_hidden_layers": 3,
+}  # fmt: skip
+YARN: dict[str, Any] = {
+    "rope_type": "yarn", "rope_theta": 500.0, "factor": 8.0, "original_max_position_embeddings": 16, "mscale": 0.7,
+    "mscale_all_dim": 1.0, "beta_fast": 32.0, "beta_slow": 1.0,
+}  # fmt: skip
 WINDOW = 24  # crossed by the longer prompts, and by decoding after the shortest
 
 CASES: dict[str, tuple[type[Any], dict[str, Any]]] = {
@@ -95,9 +104,23 @@ CASES: dict[str, tuple[type[Any], dict[str, Any]]] = {
         transformers.MixtralConfig,
         {**ODD, "hidden_size": 96, "num_key_value_heads": 4, "num_local_experts": 4, "sliding_window": None},
     ),
+    "deepseek_v3": (
+        transformers.DeepseekV3Config,
+        {**DEEPSEEK, "n_group": 4, "topk_group": 2, "rope_parameters": YARN},
+    ),
+    "deepseek_v2": (
+        transformers.DeepseekV2Config,
+        {**DEEPSEEK, "q_lora_rank": None, "n_group": 4, "topk_group": 2, "topk_method": "group_limited_greedy"},
+    ),
     "qwen3-plain": (transformers.Qwen3Config, {**PLAIN, "num_key_value_heads": 4, "head_dim": 32}),
 }
-ON_TWO_BOARDS = ("phi3", "gpt", "gemma2", "mixtral")  # families that are tried on one chip and on eight, to save time
+ON_TWO_BOARDS = (
+    "phi3",
+    "gpt",
+    "gemma2",
+    "mixtral",
+    "deepseek",
+)  # families that are tried on one chip and on eight, to save time
 
 
 # On a mesh whose rows split the hidden dim: tied weights; soft-caps and norms with an offset; biases everywhere; q and k norms.
@@ -125,6 +148,9 @@ def checkpoint(name: str, directory: Path) -> Any:
         **{key: value for key, value in {"head_dim": 16, **options, **sizes}.items() if value is not LEFT_OUT}
     )
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for buffer_name, buffer in model.named_buffers():
+        if buffer_name.endswith("e_score_correction_bias"):
+            buffer.normal_(0, 0.2)
     for parameter_name, parameter in model.named_parameters():
         if "norm" in parameter_name:
             parameter.data.uniform_(0.5, 1.5)

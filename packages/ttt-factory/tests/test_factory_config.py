@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import LlamaConfig
 
-from ttt_attention import Llama3Scaling, LongRopeScaling, RopeSpec
+from ttt_attention import LatentAttentionSpec, Llama3Scaling, LongRopeScaling, RopeSpec
 from ttt_core import SpecError
 from ttt_factory import ModelFactory, ModelSpec, read_config
 from ttt_ffn import ActivationType, FFNSpec, MoESpec
@@ -272,7 +272,8 @@ def test_a_spec_has_as_many_parameters_as_transformers_makes(path: Path) -> None
     with torch.device("meta"):
         model = kind(kind.config_class.from_dict(config))
     spec = ModelFactory.from_huggingface(config)
-    assert spec.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+    biases = [buffer for name, buffer in model.named_buffers() if name.endswith("e_score_correction_bias")]
+    assert spec.num_parameters == sum(each.numel() for each in (*model.parameters(), *biases))
     # The same config as transformers writes it.
     written = {**kind.config_class.from_dict(config).to_dict(), "architectures": config["architectures"]}
     assert ModelFactory.from_huggingface(written) == spec
@@ -354,6 +355,49 @@ def test_phi3() -> None:
         published("phi-3-mini-4k", rope_scaling={"rope_type": "llama3"})
 
 
+def test_deepseek() -> None:
+    spec = published("deepseek-v3")
+    dense, sparse = spec.layers[2], spec.layers[3]
+    assert (len(set(spec.layers)), dense.attention == sparse.attention) == (2, True)
+    attention = dense.attention
+    assert isinstance(attention, LatentAttentionSpec)
+    assert (attention.q_rank, attention.row, attention.rope and attention.rope.style) == (1536, 576, "interleaved")
+    assert attention.scale == pytest.approx(192**-0.5 * 1.3688879**2)  # 0.1 · ln(40) + 1
+    assert dense.ffn == FFNSpec(hidden_dim=7168, intermediate_dim=18432)
+    experts = sparse.ffn
+    assert isinstance(experts, MoESpec)
+    assert (experts.experts, experts.active, experts.groups, experts.active_groups) == (256, 8, 8, 4)
+    assert (experts.score, experts.group_score, experts.selection_bias, experts.scale) == ("sigmoid", "top2", True, 2.5)
+    assert experts.shared == FFNSpec(hidden_dim=7168, intermediate_dim=2048)
+    assert sparse.ffn.reference_path == "model.layers.3.mlp"
+    plain = published("deepseek-v3", q_lora_rank=None, rope_interleave=False, rope_scaling=None, n_shared_experts=0)
+    attention = plain.layers[0].attention
+    assert isinstance(attention, LatentAttentionSpec)
+    assert (attention.q_rank, attention.rope, attention.score_scale) == (None, RopeSpec(theta=10000.0), None)
+    assert isinstance(plain.layers[3].ffn, MoESpec)
+    assert plain.layers[3].ffn.shared is None
+    with pytest.raises(SpecError, match="quantization_config = .* is not understood and could change the result"):
+        published("deepseek-v3", quantization_config={"quant_method": "fp8"})
+    with pytest.raises(SpecError, match="first_k_dense_replace is -1, a number of layers is wanted"):
+        published("deepseek-v3", first_k_dense_replace=-1)
+    with pytest.raises(
+        SpecError, match="topk_method is 'greedy'; of DeepseekV3ForCausalLM only 'noaux_tc' is supported"
+    ):
+        published("deepseek-v3", topk_method="greedy")
+
+
+def test_deepseek_of_the_second_version() -> None:
+    config = {"model_type": "deepseek_v2", "num_experts_per_tok": 6, "n_group": 8, "topk_group": 3}
+    greedy = ModelFactory.from_huggingface(config).layers[0].ffn
+    grouped = ModelFactory.from_huggingface({**config, "topk_method": "group_limited_greedy"}).layers[0].ffn
+    assert isinstance(greedy, MoESpec)
+    assert isinstance(grouped, MoESpec)
+    assert (greedy.groups, grouped.groups, grouped.group_score, grouped.score) == (1, 8, "max", "softmax")
+    assert not (greedy.renormalise or greedy.selection_bias)
+    with pytest.raises(SpecError, match="topk_method is 'best'; supported are: greedy, group_limited_greedy"):
+        ModelFactory.from_huggingface({**config, "topk_method": "best"})
+
+
 def test_mixtral() -> None:
     ffn = published("mixtral-8x7b").layers[0].ffn
     assert ffn == MoESpec(experts=8, active=2, ffn=FFNSpec(hidden_dim=4096, intermediate_dim=14336))
@@ -361,7 +405,7 @@ def test_mixtral() -> None:
         published("mixtral-8x7b", num_experts_per_tok=9)
 
 
-@pytest.mark.parametrize("kind", ["Phi3", "Gemma2", "GPTJ", "GPTNeoX", "Mixtral"])
+@pytest.mark.parametrize("kind", ["Phi3", "Gemma2", "GPTJ", "GPTNeoX", "Mixtral", "DeepseekV3"])
 def test_defaults_of_the_newer_families(kind: str) -> None:
     config = getattr(transformers, f"{kind}Config")()
     assert ModelFactory.from_huggingface({"model_type": config.model_type}) == ModelFactory.from_huggingface(

@@ -62,6 +62,11 @@ class LatentAttentionSpec(TrackedSpec):
         )
 
     @property
+    def num_kv_heads(self) -> int:
+        """All heads read the same keys and values, each chip's as any other's."""
+        return 1
+
+    @property
     def scale(self) -> float:
         """Factor on the scores."""
         return float((self.nope_dim + self.rope_dim) ** -0.5) if self.score_scale is None else self.score_scale

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttt_attention import AttentionSpec, GroupedQueryAttention, Masks, Rotary
-from ttt_core import FeedForward, Norm
+from ttt_attention import (
+    AttentionSpec,
+    GroupedQueryAttention,
+    LatentAttentionSpec,
+    Masks,
+    MultiLatentAttention,
+    Rotary,
+)
+from ttt_core import Attention, FeedForward, Norm
 from ttt_factory._weight_map import LayerWeights
 from ttt_factory.spec import DecoderLayerSpec
 from ttt_ffn import MLP, FFNSpec, GatedMLP, MoE, MoESpec
@@ -23,8 +30,13 @@ def norm_block(spec: NormSpec, weight: Source, bias: Source | None, *, device: A
 
 def ffn_block(spec: FFNSpec | MoESpec, weights: LayerWeights, *, device: Any, plans: Plans) -> FeedForward:
     if isinstance(spec, MoESpec):
-        gate, up, down = (weights.experts(role, spec.experts) for role in ("gate", "up", "down"))
-        return MoE(spec, router=weights.weight("router"), gate=gate, up=up, down=down, device=device, plans=plans)
+        experts: dict[str, Any] = {role: weights.experts(role, spec.experts) for role in ("gate", "up", "down")}
+        shared: dict[str, Any] = {}
+        if spec.shared is not None:
+            shared = {role: weights.weight(role) for role in ("shared_gate", "shared_up", "shared_down")}
+        bias = weights.weight("selection_bias") if spec.selection_bias else None
+        router = weights.weight("router")
+        return MoE(spec, router=router, selection_bias=bias, **experts, **shared, device=device, plans=plans)
     up_down: dict[str, Any] = {role: weights.weight(role) for role in ("up", "down")}
     biases: dict[str, Any] = {f"{role}_bias": weights.bias(role, spec.bias) for role in up_down}
     if not spec.gated:
@@ -64,7 +76,9 @@ class LayerBuilder:
             plans=plans,
         )
 
-    def _attention(self, spec: AttentionSpec, weights: LayerWeights, plans: Plans) -> GroupedQueryAttention:
+    def _attention(self, spec: AttentionSpec | LatentAttentionSpec, weights: LayerWeights, plans: Plans) -> Attention:
+        if isinstance(spec, LatentAttentionSpec):
+            return self._latent(spec, weights, plans)
         key = (spec.rope, spec.head_dim, spec.max_context, spec.query_temperature)
         if key not in self._rotaries:
             self._rotaries[key] = Rotary.of(spec, device=self._device)
@@ -87,5 +101,23 @@ class LayerBuilder:
             cache_dtype=self._cache_dtype,
             rotary=self._rotaries[key],
             masks=self._masks.get(spec),
+            plans=plans,
+        )
+
+    def _latent(self, spec: LatentAttentionSpec, weights: LayerWeights, plans: Plans) -> MultiLatentAttention:
+        key = (spec.rope, spec.rope_dim, spec.max_context)
+        if key not in self._rotaries:
+            self._rotaries[key] = Rotary.of(spec.turning, device=self._device)
+        queries = ("q",) if spec.q_rank is None else ("q_down", "q_norm", "q_up")
+        given: dict[str, Any] = {role: weights.weight(role) for role in (*queries, "kv_down", "kv_norm", "kv_up", "o")}
+        return MultiLatentAttention(
+            spec,
+            **given,
+            q_bias=weights.bias("q_down", spec.latent_bias and spec.q_rank is not None),
+            kv_bias=weights.bias("kv_down", spec.latent_bias),
+            o_bias=weights.bias("o", spec.output_bias),
+            device=self._device,
+            cache_dtype=self._cache_dtype,
+            rotary=self._rotaries[key],
             plans=plans,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ttt_patterns import Residual
@@ -21,8 +21,8 @@ class Fused:
 class WeightNames:
     """Tensor names; `{layer}` and `{expert}` stand for their numbers. A bias is called as its weight is, except for the end.
 
-    `ignored` are regular expressions of tensors that carry nothing; `modules` pairs what tensors call a module with what
-    transformers calls it in its model.
+    Experts are called as gate, up and down, where they have no names of their own. `ignored` are regular expressions of
+    tensors that carry nothing; `modules` pairs what tensors call a module with what transformers calls it in its model.
     """
 
     embedding: str = "model.embed_tokens.weight"
@@ -34,10 +34,22 @@ class WeightNames:
     o: str = "model.layers.{layer}.self_attn.o_proj.weight"
     q_norm: str = "model.layers.{layer}.self_attn.q_norm.weight"
     k_norm: str = "model.layers.{layer}.self_attn.k_norm.weight"
+    q_down: str = "model.layers.{layer}.self_attn.q_a_proj.weight"
+    q_up: str = "model.layers.{layer}.self_attn.q_b_proj.weight"
+    kv_down: str = "model.layers.{layer}.self_attn.kv_a_proj_with_mqa.weight"
+    kv_norm: str = "model.layers.{layer}.self_attn.kv_a_layernorm.weight"
+    kv_up: str = "model.layers.{layer}.self_attn.kv_b_proj.weight"
     router: str = "model.layers.{layer}.mlp.gate.weight"
     gate: str | Fused = "model.layers.{layer}.mlp.gate_proj.weight"
     up: str | Fused = "model.layers.{layer}.mlp.up_proj.weight"
     down: str = "model.layers.{layer}.mlp.down_proj.weight"
+    expert_gate: str | None = None
+    expert_up: str | None = None
+    expert_down: str | None = None
+    selection_bias: str = "model.layers.{layer}.mlp.gate.e_score_correction_bias"
+    shared_gate: str = "model.layers.{layer}.mlp.shared_experts.gate_proj.weight"
+    shared_up: str = "model.layers.{layer}.mlp.shared_experts.up_proj.weight"
+    shared_down: str = "model.layers.{layer}.mlp.shared_experts.down_proj.weight"
     attention_norm: str = "model.layers.{layer}.input_layernorm.weight"
     ffn_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
     attention_output_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
@@ -74,6 +86,9 @@ class Family:
     gated: bool = True
     ffn_bias: bool = False
     experts: bool = False
+    latent: bool = False
+    """Latent attention, and after first_k_dense_replace layers experts with shared ones."""
+    expert_score: Literal["softmax", "sigmoid"] = "softmax"
     soft_caps: bool = False
     """Soft-caps of scores and logits, the scale of scores by query_pre_attn_scalar, embeddings times sqrt(hidden_size)."""
     norm: Literal["rms", "rms_plus_one", "layer"] = "rms"
@@ -112,6 +127,27 @@ _DROPOUTS = frozenset(
 )  # fmt: skip
 
 _PHI3, _GPTJ, _NEOX = "model.layers.{layer}.", "transformer.h.{layer}.", "gpt_neox.layers.{layer}."
+_EXPERTS = "model.layers.{layer}.mlp.experts.{expert}."
+_DEEPSEEK = WeightNames(
+    q_norm="model.layers.{layer}.self_attn.q_a_layernorm.weight",
+    expert_gate=f"{_EXPERTS}gate_proj.weight",
+    expert_up=f"{_EXPERTS}up_proj.weight",
+    expert_down=f"{_EXPERTS}down_proj.weight",
+)
+_LATENT_UNUSED = frozenset(
+    {
+        "aux_loss_alpha",
+        "ep_size",
+        "head_dim",
+        "moe_layer_freq",
+        "num_key_value_heads",
+        "num_nextn_predict_layers",
+        "output_router_logits",
+        "qk_head_dim",
+        "router_aux_loss_coef",
+        "seq_aux",
+    }
+)  # for training, for prediction of several tokens, or what other keys say too
 _MIXTRAL = "model.layers.{layer}.block_sparse_moe."
 _MASKS = (r".*\.rotary_emb\.inv_freq", r".*\.attn\.(masked_)?bias", r".*\.attention\.(masked_)?bias")
 
@@ -271,5 +307,37 @@ FAMILIES: dict[str, Family] = {
         unused=frozenset({"output_router_logits", "router_aux_loss_coef", "router_jitter_noise"}),  # for training
         experts=True,
         window="all_layers",
+    ),
+    "deepseek_v3": Family(
+        architecture="DeepseekV3ForCausalLM",
+        names=replace(_DEEPSEEK, ignored=(r".*\.rotary_emb\.inv_freq", r"model\.layers\.61\..*")),  # of several tokens
+        required={"hidden_act": "silu", "scoring_func": "sigmoid", "topk_method": "noaux_tc"},
+        defaults={
+            **_COMMON, "vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048,
+            "num_hidden_layers": 61, "num_attention_heads": 128, "n_shared_experts": 1, "n_routed_experts": 256,
+            "routed_scaling_factor": 2.5, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64, "v_head_dim": 128,
+            "qk_nope_head_dim": 128, "n_group": 8, "topk_group": 4, "num_experts_per_tok": 8, "first_k_dense_replace": 3,
+            "norm_topk_prob": True, "max_position_embeddings": 4096, "rope_interleave": True, "attention_bias": False,
+        },
+        unused=_LATENT_UNUSED,
+        latent=True,
+        expert_score="sigmoid",
+        rope_types=("default", "yarn"),
+        rope_style="interleaved",
+    ),
+    "deepseek_v2": Family(
+        architecture="DeepseekV2ForCausalLM",
+        names=_DEEPSEEK,
+        required={"hidden_act": "silu", "scoring_func": "softmax", "mlp_bias": False, "norm_topk_prob": False},
+        defaults={
+            **_COMMON, "vocab_size": 102400, "intermediate_size": 11008, "moe_intermediate_size": 1407,
+            "n_shared_experts": 2, "n_routed_experts": 64, "routed_scaling_factor": 1.0, "kv_lora_rank": 512,
+            "q_lora_rank": 1536, "qk_rope_head_dim": 64, "v_head_dim": 128, "qk_nope_head_dim": 128,
+            "topk_method": "greedy", "first_k_dense_replace": 0, "max_position_embeddings": 2048, "attention_bias": False,
+        },
+        unused=_LATENT_UNUSED,
+        latent=True,
+        rope_types=("default", "yarn"),
+        rope_style="interleaved",
     ),
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from ttt_attention import LatentAttentionSpec
 from ttt_core import TrackedSpec
 from ttt_factory._families import Fused, WeightNames
 from ttt_factory.spec import DecoderLayerSpec
@@ -39,5 +40,7 @@ class Tracker:
         outputs = {"attention_output_norm": spec.attention_output_norm, "ffn_output_norm": spec.ffn_output_norm}
         given = norms | {role: norm for role, norm in outputs.items() if norm is not None}
         tracked: dict[str, Any] = {role: self.part(norm, role, number=number) for role, norm in given.items()}
-        attention = self.part(spec.attention, "q", "k", "v", "o", number=number)
+        latent = isinstance(spec.attention, LatentAttentionSpec)
+        roles = ("kv_down", "kv_up", "o") if latent else ("q", "k", "v", "o")
+        attention = self.part(spec.attention, *roles, number=number)
         return replace(spec, attention=attention, ffn=self.part(spec.ffn, *ffn, number=number), **tracked)

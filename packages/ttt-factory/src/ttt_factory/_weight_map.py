@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ttt_attention import AttentionSpec
 from ttt_core import WeightError
 from ttt_factory._families import Fused, WeightNames
 from ttt_factory.spec import DecoderLayerSpec
@@ -87,8 +88,10 @@ class LayerWeights:
         self._names = names
         self._number = number
         attention = spec.attention
-        kv = attention.num_kv_heads * attention.head_dim
-        heads = (attention.num_heads * attention.head_dim, kv, kv)
+        heads: tuple[int, ...] = ()  # latent attention has no tensor of several
+        if isinstance(attention, AttentionSpec):
+            kv = attention.num_kv_heads * attention.head_dim
+            heads = (attention.num_heads * attention.head_dim, kv, kv)
         inner = spec.ffn.ffn.intermediate_dim if isinstance(spec.ffn, MoESpec) else spec.ffn.intermediate_dim
         self._num_heads = attention.num_heads
         self._sizes = {**dict.fromkeys("qkv", heads), "gate": (inner, inner), "up": (inner, inner)}
@@ -101,6 +104,7 @@ class LayerWeights:
         return self._source(role, "bias") if wanted else None
 
     def experts(self, role: str, count: int) -> list[Source]:
+        role = role if getattr(self._names, f"expert_{role}") is None else f"expert_{role}"
         return [self._source(role, "weight", expert) for expert in range(count)]
 
     def _source(self, role: str, kind: str, expert: int | None = None) -> Source:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ttt_attention import AttentionSpec, ContiguousKVCache
+from ttt_attention import AttentionSpec, ContiguousKVCache, LatentAttentionSpec
 from ttt_core import KVCache, SpecError, TttError
 from ttt_factory.factory import ModelFactory
-from ttt_factory.memory import Demand, DramUse, dram_use, placement_of_cache, remedies
+from ttt_factory.memory import Demand, DramUse, dram_use, placement_of_cache, remedies, tensors_of_cache
 from ttt_hw import Board, OperationRecord, OutOfMemory, allocate, board_of, record_operations, translate
 from ttt_patterns import DecoderModel
 from ttt_shard_dsl import LayoutError
@@ -161,11 +161,11 @@ def check(
     )
 
 
-def _cache(attention: AttentionSpec, demand: Demand, mesh: Any) -> ContiguousKVCache:
+def _cache(attention: AttentionSpec | LatentAttentionSpec, demand: Demand, mesh: Any) -> ContiguousKVCache:
     """Without the zeros that a cache begins with: the host would have to hold as many."""
     placement = placement_of_cache(attention, demand, board_of(mesh))
-    keys, values = (allocate(mesh, dtype=demand.cache_dtype, placement=placement) for _ in range(2))
-    return ContiguousKVCache(keys, values)
+    held = [allocate(mesh, dtype=demand.cache_dtype, placement=placement) for _ in range(tensors_of_cache(attention))]
+    return ContiguousKVCache(held[0], held[-1])
 
 
 def _raise_unless_memory(error: RuntimeError | LayoutError) -> None:

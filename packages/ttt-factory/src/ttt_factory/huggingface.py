@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ttt_attention import AttentionSpec, HeadNormSpec, Llama3Scaling, LongRopeScaling, RopeSpec
+from ttt_attention import (
+    AttentionSpec,
+    HeadNormSpec,
+    LatentAttentionSpec,
+    Llama3Scaling,
+    LongRopeScaling,
+    RopeScaling,
+    RopeSpec,
+    YarnScaling,
+)
 from ttt_core import SpecError
 from ttt_embedding import EmbeddingSpec, HeadSpec
-from ttt_factory._families import FAMILIES, UNUSED_EVERYWHERE, Family
+from ttt_factory._deepseek import deepseek_experts, latent_attention
+from ttt_factory._families import FAMILIES, Family
+from ttt_factory._reader import CONFIG_FILE, ConfigReader, shown
 from ttt_factory._tracking import Tracker
 from ttt_factory.spec import DecoderLayerSpec, ModelSpec
 from ttt_ffn import ActivationType, FFNSpec, MoESpec
@@ -22,12 +32,21 @@ from ttt_norm import NormSpec, NormType
 
 __all__ = ["read_config", "read_config_at", "read_json", "spec_of_config"]
 
-CONFIG_FILE = "config.json"
 LAYER_TYPES = ("full_attention", "sliding_attention")
 ROPE_KEYS = ("rope_theta", "rope_type", "type")
 SCALING_KEYS = {
     "default": (),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": (
+        "factor",
+        "original_max_position_embeddings",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "attention_factor",
+        "truncate",
+    ),
     "longrope": ("short_factor", "long_factor", "factor", "attention_factor", "original_max_position_embeddings"),
 }
 LONGROPE_NAMES = ("su", "yarn")  # what Phi-3 files call longrope
@@ -42,8 +61,6 @@ ACTIVATIONS = {
     "quick_gelu": ActivationType.QUICK_GELU,
 }
 MAX_LAYERS = 1_000  # blocks are built one by one: more is a slip that would keep a machine busy for minutes
-
-Number = TypeVar("Number", int, float)
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
@@ -92,7 +109,7 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
     range; each names the key, the value and what is possible.
     """
     family = _family(config)
-    reader = _Reader(config, family)
+    reader = ConfigReader(config, family)
     hidden_dim = reader.number("hidden_size", int)
     vocab_size = reader.number("vocab_size", int)
     max_context = reader.number("max_position_embeddings", int)
@@ -101,6 +118,7 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
     attention = _attention(reader, family, hidden_dim, max_context, norm.eps)
     windows = _windows(reader, family, num_layers)
     ffn = _ffn(reader, family, hidden_dim)
+    num_dense, experts = deepseek_experts(reader, family, hidden_dim) if family.latent else (num_layers, ffn)
     head = HeadSpec(
         vocab_size=vocab_size,
         hidden_dim=hidden_dim,
@@ -112,10 +130,11 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
     residual = "pre_norm" if family.residual == "parallel" and not parallel else family.residual
     reader.finish()
     output_norm = norm if residual == "sandwich" else None
+    kinds = [(window, ffn if number < num_dense else experts) for number, window in enumerate(windows)]
     layers = {
-        window: DecoderLayerSpec(
-            attention=replace(attention, window=window),
-            ffn=ffn,
+        (window, own): DecoderLayerSpec(
+            attention=attention if isinstance(attention, LatentAttentionSpec) else replace(attention, window=window),
+            ffn=own,
             attention_norm=norm,
             ffn_norm=norm,
             residual=residual,
@@ -123,7 +142,7 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
             attention_output_norm=output_norm,
             ffn_output_norm=output_norm,
         )
-        for window in set(windows)
+        for window, own in set(kinds)
     }
     track = Tracker(family.names)
     return ModelSpec(
@@ -137,13 +156,18 @@ def spec_of_config(config: Mapping[str, Any]) -> ModelSpec:
             ),
             "embedding",
         ),
-        layers=tuple(track.layer(layers[window], number) for number, window in enumerate(windows)),
+        layers=tuple(track.layer(layers[kind], number) for number, kind in enumerate(kinds)),
         final_norm=track.part(norm, "final_norm"),
         head=track.part(head, "head"),
     )
 
 
-def _attention(reader: _Reader, family: Family, hidden_dim: int, max_context: int, eps: float) -> AttentionSpec:
+def _attention(
+    reader: ConfigReader, family: Family, hidden_dim: int, max_context: int, eps: float
+) -> AttentionSpec | LatentAttentionSpec:
+    if family.latent:
+        rope = _rope(reader, family, reader.number("qk_rope_head_dim", int), max_context)
+        return latent_attention(reader, hidden_dim=hidden_dim, max_context=max_context, rope=rope)
     num_heads = reader.number("num_attention_heads", int)
     grouped = reader.optional("num_key_value_heads") is not None  # null means one for each query head
     width = hidden_dim // num_heads
@@ -164,13 +188,13 @@ def _attention(reader: _Reader, family: Family, hidden_dim: int, max_context: in
     )
 
 
-def _ffn(reader: _Reader, family: Family, hidden_dim: int) -> FFNSpec | MoESpec:
+def _ffn(reader: ConfigReader, family: Family, hidden_dim: int) -> FFNSpec | MoESpec:
     activation = ActivationType.SILU
     if "hidden_act" not in family.required:
         name = reader.get("hidden_act")
         if name not in ACTIVATIONS:
             raise SpecError(
-                f"{CONFIG_FILE}: {reader.name('hidden_act')} is {_shown(name)}; supported are: {', '.join(ACTIVATIONS)}."
+                f"{CONFIG_FILE}: {reader.name('hidden_act')} is {shown(name)}; supported are: {', '.join(ACTIVATIONS)}."
             )
         activation = ACTIVATIONS[name]
     # Only GPT-J lets it out, and then means four times the hidden size.
@@ -189,7 +213,7 @@ def _ffn(reader: _Reader, family: Family, hidden_dim: int) -> FFNSpec | MoESpec:
     )
 
 
-def _norm(reader: _Reader, family: Family, hidden_dim: int) -> NormSpec:
+def _norm(reader: ConfigReader, family: Family, hidden_dim: int) -> NormSpec:
     layer = family.norm == "layer"
     return NormSpec(
         dim=hidden_dim,
@@ -215,73 +239,7 @@ def _family(config: Mapping[str, Any]) -> Family:
     return family
 
 
-class _Reader:
-    """Reads keys with types and defaults, and remembers which were read. Keys are Llama's, whatever the family calls them."""
-
-    def __init__(self, config: Mapping[str, Any], family: Family) -> None:
-        self._config = config
-        self._family = family
-        self._read: set[str] = set()
-
-    def name(self, key: str) -> str:
-        """What the family calls a key."""
-        return self._family.keys.get(key, key)
-
-    def get(self, key: str) -> Any:
-        key = self.name(key)
-        self._read.add(key)
-        value = self._config.get(key)
-        return self._family.defaults.get(key) if value is None else value
-
-    def optional(self, key: str) -> Any:
-        """A key whose null means none, and not the default."""
-        key = self.name(key)
-        self._read.add(key)
-        return self._config[key] if key in self._config else self._family.defaults.get(key)
-
-    def number(self, key: str, kind: type[Number], *, default: Number | None = None, most: int = 2**31 - 1) -> Number:
-        """A positive number; an integer is at most `most`, by default what ttnn's sizes and positions can hold."""
-        value = self.get(key)
-        value = default if value is None else value
-        key = self.name(key)
-        allowed = (int,) if kind is int else (int, float)
-        if isinstance(value, bool) or not isinstance(value, allowed) or not 0 < value <= sys.float_info.max:
-            word = "a positive integer" if kind is int else "a positive number"
-            raise SpecError(f"{CONFIG_FILE}: {key} is {_shown(value)}, {word} is wanted.")
-        if kind is int and value > most:
-            raise SpecError(f"{CONFIG_FILE}: {key} is {_shown(value)}, at most {most:,} is wanted.")
-        return kind(value)
-
-    def flag(self, key: str) -> bool:
-        value = self.get(key)
-        if not isinstance(value, bool):
-            raise SpecError(f"{CONFIG_FILE}: {key} is {value!r}, true or false is wanted.")
-        return value
-
-    def cap(self, key: str) -> float | None:
-        """A positive number; null means none."""
-        return None if self.optional(key) is None else self.number(key, float)
-
-    def finish(self) -> None:
-        """Every key is read, without influence, or an error; an unknown key that says no (null, false, empty) is let pass."""
-        for key, wanted in self._family.required.items():
-            value = self._config.get(key, wanted)
-            if value != wanted:
-                raise SpecError(
-                    f"{CONFIG_FILE}: {key} is {value!r}; of {self._family.architecture} only {wanted!r} is supported so far."
-                )
-        known = self._read | UNUSED_EVERYWHERE | self._family.unused | self._family.required.keys()
-        for key, value in self._config.items():
-            if key not in known and value:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f" Did you mean {close[0]}?" if close else ""
-                raise SpecError(
-                    f"{CONFIG_FILE}: {key} = {value!r} is not understood and could change the result, so it is not passed "
-                    f"over.{hint} Remove it if it has no influence."
-                )
-
-
-def _rope(reader: _Reader, family: Family, head_dim: int, max_context: int) -> RopeSpec:
+def _rope(reader: ConfigReader, family: Family, head_dim: int, max_context: int) -> RopeSpec:
     """transformers 5 writes rope_parameters; older files have rope_theta and rope_scaling."""
     theta, old = reader.get("rope_theta"), reader.get("rope_scaling")
     new = reader.get("rope_parameters")
@@ -302,11 +260,11 @@ def _rope(reader: _Reader, family: Family, head_dim: int, max_context: int) -> R
     for key, value in parameters.items():
         if key not in known and value:
             raise SpecError(
-                f"{CONFIG_FILE}: {key} = {_shown(value)} of the rotary embedding is not understood with rope type {kind!r} "
+                f"{CONFIG_FILE}: {key} = {shown(value)} of the rotary embedding is not understood with rope type {kind!r} "
                 f"and could change the result; understood are: {', '.join(known)}. Remove it if it has no influence."
             )
     dim = _rotated(reader, family, parameters, head_dim)
-    scaling: Llama3Scaling | LongRopeScaling | None = None
+    scaling: RopeScaling | None = _yarn(parameters) if kind == "yarn" else None
     if "longrope" in family.rope_types:  # also where its key is without influence
         original = reader.number("original_max_position_embeddings", int)
         scaling = _longrope(parameters, original, max_context) if kind == "longrope" else None
@@ -319,10 +277,31 @@ def _rope(reader: _Reader, family: Family, head_dim: int, max_context: int) -> R
                 parameters.get("original_max_position_embeddings"), "original_max_position_embeddings"
             ),
         )
-    return RopeSpec(theta=theta, scaling=scaling, style=family.rope_style, dim=dim)
+    style = family.rope_style
+    if family.latent and "rope_interleave" in family.defaults and not reader.flag("rope_interleave"):
+        style = "half"
+    return RopeSpec(theta=theta, scaling=scaling, style=style, dim=dim)
 
 
-def _rotated(reader: _Reader, family: Family, parameters: Mapping[str, Any], head_dim: int) -> int | None:
+def _yarn(parameters: Mapping[str, Any]) -> YarnScaling:
+    """Keys that are not there have transformers' defaults; an mscale of 0 is none [_compute_yarn_parameters]."""
+
+    def optional(key: str, default: float | None = None) -> Any:
+        return _positive(value, key) if (value := parameters.get(key)) else default
+
+    return YarnScaling(
+        factor=_positive(parameters.get("factor"), "factor"),
+        original_context=_whole(parameters.get("original_max_position_embeddings"), "original_max_position_embeddings"),
+        beta_fast=optional("beta_fast", 32.0),
+        beta_slow=optional("beta_slow", 1.0),
+        attention_factor=optional("attention_factor"),
+        mscale=optional("mscale"),
+        mscale_all_dim=optional("mscale_all_dim"),
+        truncate=parameters.get("truncate", True) is not False,
+    )
+
+
+def _rotated(reader: ConfigReader, family: Family, parameters: Mapping[str, Any], head_dim: int) -> int | None:
     """How many elements of a head turn; None for all."""
     if family.rotated is None:
         return None
@@ -340,7 +319,7 @@ def _longrope(parameters: Mapping[str, Any], original: int, max_context: int) ->
     factors = {}
     for key in ("short_factor", "long_factor"):
         if not isinstance(values := parameters.get(key), list):
-            raise SpecError(f"{CONFIG_FILE}: {key} of the rotary embedding is {_shown(values)}, a list is wanted.")
+            raise SpecError(f"{CONFIG_FILE}: {key} of the rotary embedding is {shown(values)}, a list is wanted.")
         factors[key] = tuple(_positive(value, key) for value in values)
     given = parameters.get("attention_factor")
     factor = _positive(parameters.get("factor") or max_context / original, "factor")
@@ -353,7 +332,7 @@ def _longrope(parameters: Mapping[str, Any], original: int, max_context: int) ->
     )
 
 
-def _windows(reader: _Reader, family: Family, num_layers: int) -> list[int | None]:
+def _windows(reader: ConfigReader, family: Family, num_layers: int) -> list[int | None]:
     """How many tokens each layer's queries see; None for all."""
     if family.window == "none":
         return [None] * num_layers
@@ -387,9 +366,7 @@ def _by_kind(kinds: Any, window: int | None, num_layers: int) -> list[int | None
 
 def _positive(value: Any, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
-        raise SpecError(
-            f"{CONFIG_FILE}: {key} of the rotary embedding is {_shown(value)}, a positive number is wanted."
-        )
+        raise SpecError(f"{CONFIG_FILE}: {key} of the rotary embedding is {shown(value)}, a positive number is wanted.")
     return float(value)
 
 
@@ -398,9 +375,3 @@ def _whole(value: Any, key: str) -> int:
     if not number.is_integer():
         raise SpecError(f"{CONFIG_FILE}: {key} of the rotary embedding is {value!r}, a whole number is wanted.")
     return int(number)
-
-
-def _shown(value: object) -> str:
-    """Not more than a line of it: a config can hold a number of any length."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}…"

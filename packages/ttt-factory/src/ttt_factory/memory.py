@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ttt_attention import AttentionSpec, cache_placement
+from ttt_attention import AttentionSpec, LatentAttentionSpec, cache_placement
 from ttt_core import TttError
 from ttt_factory.factory import ModelFactory
 from ttt_factory.spec import ModelSpec
@@ -54,13 +54,18 @@ class DramUse:
         return max(0, self.total - self.capacity)
 
 
-def placement_of_cache(attention: AttentionSpec, demand: Demand, board: Board) -> Placement:
+def placement_of_cache(attention: AttentionSpec | LatentAttentionSpec, demand: Demand, board: Board) -> Placement:
     """Where the keys of a layer lie, and likewise the values, for all users and the context in whole tiles.
 
     Errors: LayoutError where they alone are more than the board's DRAM.
     """
     context = -(-demand.context // TILE) * TILE
     return cache_placement(attention, users=demand.users, context=context, device=board, dtype=demand.cache_dtype)
+
+
+def tensors_of_cache(attention: AttentionSpec | LatentAttentionSpec) -> int:
+    """Keys and values, or latents."""
+    return 1 if isinstance(attention, LatentAttentionSpec) else 2
 
 
 def dram_use(demand: Demand, board: Board, *, activations: int = 0) -> DramUse:
@@ -71,7 +76,10 @@ def dram_use(demand: Demand, board: Board, *, activations: int = 0) -> DramUse:
     # Banks without an end, for a tensor that alone is too large has its bytes too.
     endless = replace(board, chip=replace(board.chip, dram_bytes_per_bank=sys.maxsize))
     weights = _weight_bytes_per_bank(demand.spec, demand.weight_dtype, demand.cache_dtype, endless)
-    cache = sum(2 * placement_of_cache(layer.attention, demand, endless).bytes_per_bank for layer in demand.spec.layers)
+    cache = sum(
+        tensors_of_cache(layer.attention) * placement_of_cache(layer.attention, demand, endless).bytes_per_bank
+        for layer in demand.spec.layers
+    )
     banks = board.dram_banks
     return DramUse(
         weights=weights * banks,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ttt_attention import AttentionSpec, LatentAttentionSpec, latent_attention_request
 from ttt_attention.requests import PROFILES as ATTENTION_PROFILES, attention_request
 from ttt_core import SpecError
 from ttt_embedding.requests import PROFILES as HEAD_PROFILES, embedding_request, head_request
@@ -92,13 +93,21 @@ def decoder_layer_request(spec: DecoderLayerSpec, work: Workload, precision: Map
     return layer_request(
         residual=spec.residual,
         multiplier=spec.multiplier,
-        attention=attention_request(spec.attention, work, precision),
+        attention=_attention(spec.attention, work, precision),
         ffn=ffn_request(spec.ffn, work, precision),
         attention_norm=norm_request(spec.attention_norm, work),
         ffn_norm=None if spec.shared_norm else norm_request(spec.ffn_norm, work),
         attention_output_norm=attention_output_norm,
         ffn_output_norm=ffn_output_norm,
     )
+
+
+def _attention(
+    spec: AttentionSpec | LatentAttentionSpec, work: Workload, precision: Mapping[str, DType]
+) -> BlockRequest:
+    if isinstance(spec, LatentAttentionSpec):
+        return latent_attention_request(spec, work, precision)
+    return attention_request(spec, work, precision)
 
 
 def final_request(

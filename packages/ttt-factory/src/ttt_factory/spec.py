@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ttt_attention import AttentionSpec
+from ttt_attention import AttentionSpec, LatentAttentionSpec
 from ttt_embedding import EmbeddingSpec, HeadSpec
 from ttt_ffn import FFNSpec, MoESpec
 from ttt_norm import NormSpec
@@ -13,7 +13,7 @@ from ttt_patterns import LayerSpec
 
 __all__ = ["DecoderLayerSpec", "ModelSpec"]
 
-DecoderLayerSpec: TypeAlias = LayerSpec[AttentionSpec, FFNSpec | MoESpec, NormSpec]
+DecoderLayerSpec: TypeAlias = LayerSpec[AttentionSpec | LatentAttentionSpec, FFNSpec | MoESpec, NormSpec]
 """One layer of a model that is built from ttt's own blocks."""
 
 
