@@ -52,7 +52,7 @@ LLAMA_3_2_1B: dict[str, Any] = {  # as published with the model, in the older sp
     "use_cache": True,
     "vocab_size": 128256,
 }
-SUPPORTED = "gemma2, gpt_neox, gptj, llama, mistral, mixtral, phi3, qwen2, qwen3"
+SUPPORTED = "deepseek_v2, deepseek_v3, gemma2, gpt_neox, gptj, llama, mistral, mixtral, phi3, qwen2, qwen3"
 STRETCHED = RopeSpec(
     theta=500_000.0,
     scaling=Llama3Scaling(factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192),
@@ -376,7 +376,7 @@ def test_deepseek() -> None:
     assert (attention.q_rank, attention.rope, attention.score_scale) == (None, RopeSpec(theta=10000.0), None)
     assert isinstance(plain.layers[3].ffn, MoESpec)
     assert plain.layers[3].ffn.shared is None
-    with pytest.raises(SpecError, match="quantization_config = .* is not understood and could change the result"):
+    with pytest.raises(SpecError, match=r"quantization_config = .* is not understood and could change the result"):
         published("deepseek-v3", quantization_config={"quant_method": "fp8"})
     with pytest.raises(SpecError, match="first_k_dense_replace is -1, a number of layers is wanted"):
         published("deepseek-v3", first_k_dense_replace=-1)
@@ -393,7 +393,7 @@ def test_deepseek_of_the_second_version() -> None:
     assert isinstance(greedy, MoESpec)
     assert isinstance(grouped, MoESpec)
     assert (greedy.groups, grouped.groups, grouped.group_score, grouped.score) == (1, 8, "max", "softmax")
-    assert not (greedy.renormalise or greedy.selection_bias)
+    assert (greedy.renormalise, greedy.selection_bias) == (False, False)
     with pytest.raises(SpecError, match="topk_method is 'best'; supported are: greedy, group_limited_greedy"):
         ModelFactory.from_huggingface({**config, "topk_method": "best"})
 

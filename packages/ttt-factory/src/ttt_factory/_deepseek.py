@@ -51,9 +51,11 @@ def deepseek_experts(reader: ConfigReader, family: Family, hidden_dim: int) -> t
     method = None if sigmoid else reader.get("topk_method")
     if not sigmoid and method not in TOPK_METHODS:
         raise SpecError(f"{CONFIG_FILE}: topk_method is {method!r}; supported are: {', '.join(TOPK_METHODS)}.")
-    groups = active_groups = 1
+    grouped = {
+        key: reader.optional(key) for key in ("n_group", "topk_group")
+    }  # greedily chosen ones have no use for them
     if method != "greedy":
-        groups, active_groups = reader.number("n_group", int), reader.number("topk_group", int)
+        grouped = {key: reader.number(key, int) for key in grouped}
     experts = MoESpec(
         experts=reader.number("n_routed_experts", int),
         active=reader.number("num_experts_per_tok", int),
@@ -61,8 +63,8 @@ def deepseek_experts(reader: ConfigReader, family: Family, hidden_dim: int) -> t
         renormalise=sigmoid and reader.flag("norm_topk_prob"),
         score=family.expert_score,
         selection_bias=sigmoid,
-        groups=groups,
-        active_groups=active_groups,
+        groups=1 if method == "greedy" else grouped["n_group"],
+        active_groups=1 if method == "greedy" else grouped["topk_group"],
         group_score="top2" if sigmoid else "max",
         scale=reader.number("routed_scaling_factor", float),
         shared=shared,
