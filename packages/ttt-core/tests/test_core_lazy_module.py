@@ -29,6 +29,16 @@ def test_it_is_made_for_a_device() -> None:
     assert (of_a_spec.cls, of_a_spec.config) == (Block, "spec")
 
 
+def test_more_may_be_said_later() -> None:
+    first = LazyModule(Block, {"dim": 4})
+    more = first.given(eps=1e-6)
+    assert more.materialize("mesh").given == (None, "mesh", {"dim": 4, "eps": 1e-6})
+    assert (first.arguments, more.arguments) == ({"dim": 4}, {"dim": 4, "eps": 1e-6})
+    assert LazyModule(Block, "spec").given(eps=2).materialize("mesh").given == ("spec", "mesh", {"eps": 2})
+    with pytest.raises(SpecError, match=r"^Block has dim already\. Give it once\.$"):
+        first.given(dim=5)
+
+
 def test_what_it_refuses() -> None:
     with pytest.raises(SpecError, match=r"^Block: dim is in the config and beside it\. Give it once\.$"):
         LazyModule(Block, {"dim": 4}, dim=5)

@@ -114,11 +114,13 @@ def test_an_unknown_category_or_tier(monkeypatch: pytest.MonkeyPatch) -> None:
         modules(tier="a")
 
 
-def record(name: str, category: str, *features: str, summary: str = "", source: str = "") -> ModuleRecord:
+def record(
+    name: str, category: str, *features: str, summary: str = "", source: str = "", tier: ModuleTier = ModuleTier.CORE
+) -> ModuleRecord:
     return ModuleRecord(
         path=f"p.{name}",
         category=category,
-        tier=ModuleTier.CORE,
+        tier=tier,
         features=features,
         summary=summary,
         source=source,
@@ -130,7 +132,8 @@ KNOWN = (
     record("GroupedQueryAttention", "attention", "gqa", "rope", "q/k norm"),
     record("RMSNorm", "norm", summary="Normalisation of rows"),
     record("SwiGLU", "ffn", "silu", source="arXiv 1; LlamaMLP"),
-    record("Layer", "layer", "pre-norm", "window seat", "sliding door"),
+    record("Layer", "layer", "pre-norm", "window seat", "sliding door", "transformer"),
+    record("AnyLayer", "layer", "transformer", tier=ModuleTier.EXTENDED),
 )
 
 
@@ -149,6 +152,8 @@ KNOWN = (
         ("norm", "RMSNorm Layer GroupedQueryAttention"),  # name before feature
         ("llamamlp", "SwiGLU"),
         ("flahs atention", "FlashAttention"),
+        ("slide windowed", "FlashAttention Layer"),  # other forms of the words
+        ("transformer", "Layer AnyLayer"),  # core before extended
         ("zzz", ""),
         ("the", ""),
     ],
@@ -187,10 +192,11 @@ if importlib.util.find_spec("cyclopts") is not None:
     @pytest.mark.usefixtures("listed")
     def test_list_modules(capsys: pytest.CaptureFixture[str]) -> None:
         assert run("list_modules") == 0
-        lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-        assert lines[0].split() == ["attention", "from", "p", "import", "…"]
-        assert "  RMSNorm                  Normalisation of rows" in lines
-        assert lines[-1].startswith("5 modules of")
+        lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        assert lines[0] == "attention from p import …"
+        assert "RMSNorm Normalisation of rows" in lines
+        assert "AnyLayer extended" in lines
+        assert lines[-1].startswith("6 modules of")
         assert run("list_modules", "--category", "norm", "--json") == 0
         (only,) = json.loads(capsys.readouterr().out)["modules"]
         assert (only["name"], only["import"], only["tier"]) == ("RMSNorm", "from p import RMSNorm", "core")

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from ttt_core.registry import ModuleRecord
+from ttt_core.registry import ModuleRecord, ModuleTier
 
 __all__ = ["Match", "search"]
 
@@ -20,6 +20,8 @@ WEIGHTS = {"name": 8, "features": 5, "category": 3, "summary": 2, "source": 1}
 WHOLE_FEATURE = 4  # more, for all the words of a feature of several
 BEGINNING = 0.5  # of the weight, for the beginning of a word, as norm in normalised
 SHORTEST_BEGINNING = 4
+SHORTEST_STEM = 3
+_TIERS = list(ModuleTier)  # the first are what most people look for
 LITTLE = frozenset(["a", "an", "and", "for", "in", "of", "on", "or", "the", "to", "with"])
 _TOKEN = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*")
 _JOINT = re.compile(r"[-/]")
@@ -38,12 +40,12 @@ class Match:
 
 
 def search(query: str, records: Iterable[ModuleRecord]) -> tuple[Match, ...]:
-    """The records that have the most of the query's words, the best first; of equals those that name the feature earlier."""
+    """The records that have the most of the query's words, the best first; of equals by tier, then by feature."""
     facts = [(record, _facts(record)) for record in records]
     known = {word for _, fact in facts for words in fact.values() for word in words}
     asked = _asked(query, known)
     meant = {word: close for word in asked if (close := _closest(word, known))}
-    wanted = {word: _singular(meant.get(word, word)) for word in asked}
+    wanted = {word: _stem(meant.get(word, word)) for word in asked}
     found = []
     for record, fact in facts:
         words, score = {}, 0.0
@@ -57,7 +59,7 @@ def search(query: str, records: Iterable[ModuleRecord]) -> tuple[Match, ...]:
             found.append(Match(record=record, score=score + WHOLE_FEATURE * len(whole), words=words, meant=meant))
     most = max((len(match.words) for match in found), default=0)
     found = [match for match in found if len(match.words) == most]
-    return tuple(sorted(found, key=lambda match: (-match.score, _place(match, wanted), match.record.path)))
+    return tuple(sorted(found, key=lambda match: (-match.score, _order(match, wanted), match.record.path)))
 
 
 def _asked(query: str, known: Set[str]) -> list[str]:
@@ -65,16 +67,16 @@ def _asked(query: str, known: Set[str]) -> list[str]:
     found: list[str] = []
     for token in _TOKEN.findall(query):
         whole, *parts = _split(token) or [""]
-        found += parts if parts and _singular(whole) not in known else [whole]
+        found += parts if parts and _stem(whole) not in known else [whole]
     telling = [word for word in dict.fromkeys(found) if word and word not in LITTLE]
     return telling or [word for word in found if word]
 
 
-def _place(match: Match, wanted: Mapping[str, str]) -> int:
-    """Which of the record's features is the first that the query names."""
+def _order(match: Match, wanted: Mapping[str, str]) -> tuple[int, int]:
+    """The place of the record's tier, and of the first of its features that the query names."""
     words = set(wanted.values())
     places = (place for place, feature in enumerate(match.record.features) if words & set(_words(feature)))
-    return next(places, len(match.record.features))
+    return _TIERS.index(match.record.tier), next(places, len(match.record.features))
 
 
 def _facts(record: ModuleRecord) -> dict[str, frozenset[str]]:
@@ -91,7 +93,7 @@ def _facts(record: ModuleRecord) -> dict[str, frozenset[str]]:
 
 def _words(text: str) -> list[str]:
     """What is compared."""
-    return [_singular(word) for word in _split(text)]
+    return [_stem(word) for word in _split(text)]
 
 
 def _split(text: str) -> list[str]:
@@ -103,9 +105,11 @@ def _split(text: str) -> list[str]:
     return [word.lower() for word in found if len(word) > 1 or word.isdigit()]
 
 
-def _singular(word: str) -> str:
-    """Without the s of several; bias and axis keep theirs."""
-    return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "saiu" else word
+def _stem(word: str) -> str:
+    """Without the s of several, then without -ing or -ed: paging is paged; bias and axis keep their s, tied is too short."""
+    word = word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "saiu" else word
+    shorter = word.removesuffix("ing") if word.endswith("ing") else word.removesuffix("ed")
+    return shorter if len(shorter) >= SHORTEST_STEM else word
 
 
 def _weight(word: str, where: str, held: frozenset[str]) -> float:
@@ -121,6 +125,6 @@ def _contained(part: Collection[str], whole: Collection[str]) -> bool:
 
 def _closest(word: str, known: Set[str]) -> str | None:
     """The word that was meant, for one that no record has, not even as a beginning."""
-    if _singular(word) in known or any(each.startswith(word) for each in known):
+    if _stem(word) in known or any(each.startswith(word) for each in known):
         return None
     return next(iter(get_close_matches(word, sorted(known), n=1, cutoff=0.75)), None)

@@ -21,7 +21,16 @@ MODULES: list[dict[str, object]] = [
         "path": "ttt_embedding.LMHead",
         "category": "head",
         "tier": "core",
-        "features": ["lm head", "unembedding", "tied embeddings", "bias", "soft-cap", "multiplier", "split vocabulary"],
+        "features": [
+            "lm head",
+            "logits",
+            "unembedding",
+            "tied embeddings",
+            "bias",
+            "soft-cap",
+            "multiplier",
+            "split vocabulary",
+        ],
     },
     {
         "path": "ttt_embedding.HeadTransform",

@@ -36,7 +36,7 @@ MODULES: list[dict[str, object]] = [
         "path": "ttt_patterns.DecoderModel",
         "category": "model",
         "tier": "core",
-        "features": ["language model", "causal lm", "decoder-only", "logits"],
+        "features": ["language model", "causal lm", "decoder-only"],
     },
 ]
 """As ttt_core.registry has it: where each is imported from, its category and tier, and what people may look for."""
