@@ -1,6 +1,6 @@
 """What a block's forward costs on the host beside the same ttnn calls written by hand, µs, in eager fast mode on a mock device.
 
-A forward is recorded once, and written down as a function of the same arguments, as straight lines: each ttnn call with its
+A forward is recorded once, and written down as a method of the same arguments, as straight lines: each ttnn call with its
 arguments, and each tensor given back where the forward does. Both are then called alike, in turns, and the least of each counts.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Tape:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
         self._held: list[Any] = []
-        self._parameters = ", ".join(["x", *(["*", *others] if others else [])])
+        self._parameters = ", ".join(["self", "x", *(["*", *others] if others else [])])
         self._names: dict[int, str] = {id(each): name for name, each in {"x": x, **others}.items()}
 
     def call(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
@@ -68,8 +69,7 @@ class Tape:
         source = f"def make({', '.join(used)}):\n  def forward({self._parameters}):\n    {body}\n  return forward"
         namespace: dict[str, Any] = {}
         exec(source, namespace)
-        made: Forward = namespace["make"](*self.constants.values())
-        return made
+        return MethodType(namespace["make"](*self.constants.values()), self)
 
     def _made(self, tensor: Any) -> str:
         name = self._names[id(tensor)] = f"t{len(self._held)}"
