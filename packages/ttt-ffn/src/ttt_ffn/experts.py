@@ -9,8 +9,9 @@ import numpy as np
 
 from ttt_core import SpecError, SpecKeywords, Tensor, WeightError
 from ttt_ffn import requests
+from ttt_ffn._plans import ffn_plans
 from ttt_ffn._weights import FFNWeights
-from ttt_ffn.requests import PROFILES, ffn_request
+from ttt_ffn.requests import PROFILES
 from ttt_ffn.spec import FFNSpec, MoESpec
 from ttt_hw import (
     Array,
@@ -21,13 +22,9 @@ from ttt_hw import (
     PlannedBlock,
     Plans,
     Workload,
-    board_of,
-    chosen_precision,
     decoding,
-    given_or_own,
     prefilling,
     straight_line,
-    typical,
 )
 from ttt_weights import LazyWeight, LeftOut, Loadable, NoWeight, Source, flags_apart, or_left_out
 
@@ -96,15 +93,7 @@ class MoE(PlannedBlock, Loadable):
             raise SpecError(f"MoE has a shared block without biases, the spec says {spec.shared}. Leave them out.")
         self.spec = spec
         given = self._given(spec, apart)
-        chosen = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
-        precision = chosen_precision(PROFILES, hw_mode, chosen)
-        self._plans = given_or_own(
-            plans,
-            lambda work: ffn_request(spec, work, precision),
-            board_of(device),
-            typical=typical(),
-            overrides=hw_config_overrides,
-        )
+        self._plans = ffn_plans(spec, device, dtype=dtype, hw_mode=hw_mode, plans=plans, overrides=hw_config_overrides)
         stored = FFNWeights(spec.ffn, device, self._plans)
         self.router = stored.whole("router_weight", given["router"], spec.experts, spec.hidden_dim)
         self.router_bias = stored.whole("router_bias", given["router_bias"], spec.experts)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ttt_core import SpecError, SpecKeywords, Tensor
+from ttt_ffn._plans import ffn_plans
 from ttt_ffn._weights import FFNWeights, given_weights
-from ttt_ffn.requests import PROFILES, ffn_request
+from ttt_ffn.requests import PROFILES
 from ttt_ffn.spec import ActivationType, FFNSpec, MoESpec
 from ttt_hw import (
     Array,
@@ -16,12 +17,8 @@ from ttt_hw import (
     Overrides,
     PlannedBlock,
     Plans,
-    board_of,
-    chosen_precision,
-    given_or_own,
     ops_by_rows,
     straight_line,
-    typical,
 )
 from ttt_weights import LazyWeight, Loadable, Source
 
@@ -64,15 +61,7 @@ class GatedMLP(PlannedBlock, Loadable):
         **fields: Any,
     ) -> None:
         self.spec = spec = self._checked(self.keywords(spec, fields, block=type(self).__name__))
-        chosen = dict.fromkeys(("gate_weights", "up_weights", "down_weights"), dtype)
-        precision = chosen_precision(PROFILES, hw_mode, chosen)
-        self._plans = given_or_own(
-            plans,
-            lambda work: ffn_request(spec, work, precision),
-            board_of(device),
-            typical=typical(),
-            overrides=hw_config_overrides,
-        )
+        self._plans = ffn_plans(spec, device, dtype=dtype, hw_mode=hw_mode, plans=plans, overrides=hw_config_overrides)
         self._prompts, self._steps = ops_by_rows(self._plans)
         given = given_weights(
             self, spec, gate=gate, up=up, down=down, gate_bias=gate_bias, up_bias=up_bias, down_bias=down_bias
