@@ -108,7 +108,7 @@ def test_on_eight_chips() -> None:
     assert run_in_process(on_board, "t3k", device="t3k") < 1e-4
 
 
-@pytest.mark.parametrize("name", ["sizes within tiles", "yarn", "multipliers", "biases"])
+@pytest.mark.parametrize("name", ["sizes within tiles", "yarn", "multipliers"])
 def test_is_what_transformers_computes(name: str, mesh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     import latent_variants

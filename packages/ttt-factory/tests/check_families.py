@@ -119,8 +119,9 @@ ON_TWO_BOARDS = (
     "gpt",
     "gemma2",
     "mixtral",
-    "deepseek",
+    "deepseek_v3",
 )  # families that are tried on one chip and on eight, to save time
+ON_ONE = ("deepseek_v2",)  # whose blocks are those of another family
 
 
 # On a mesh whose rows split the hidden dim: tied weights; soft-caps and norms with an offset; biases everywhere; q and k norms.
@@ -131,7 +132,8 @@ def cases_on(device: str) -> list[str]:
     """`device`: a board, or a board and a mesh, as in t3k/2x4:hidden."""
     if device.endswith(":hidden"):
         return list(SPLIT_TWICE)
-    return [name for name in CASES if device in ("n150", "t3k") or not name.startswith(ON_TWO_BOARDS)]
+    fewer = (*ON_TWO_BOARDS, *ON_ONE) if device != "t3k" else ON_ONE
+    return [name for name in CASES if device == "n150" or not name.startswith(fewer)]
 
 
 def checkpoint(name: str, directory: Path) -> Any:

@@ -39,7 +39,7 @@ def test_a_step_allocates_what_is_planned_and_copies_nothing(mesh: Any, program:
 
 
 def test_a_step_on_eight_chips() -> None:
-    names = ("qwen3-8b", "mixtral-8x7b")
+    names = ("qwen3-8b", "mixtral-8x7b", "deepseek-v3")
     done = subprocess.run(
         [sys.executable, str(PROGRAM), "t3k", *names], capture_output=True, text=True, check=False, env=dict(os.environ)
     )
