@@ -22,6 +22,7 @@ from tools.workspace import ROOT
 
 BLOCKS = {
     "AttentionSpec": ("attention.GroupedQueryAttention",),
+    "LatentAttentionSpec": ("attention.MultiLatentAttention",),
     "FFNSpec": ("ffn.SwiGLU", "ffn.GatedMLP"),
     "NormSpec": ("norm.RMSNorm",),
     "EmbeddingSpec": ("embedding.TokenEmbedding",),
