@@ -56,7 +56,8 @@ class Block:
         self.runs = 0
         self.plans = BlockPlans(listed, N150, typical=typical(128), **options)
         _, self.steps = ops_by_rows(self.plans)
-        self.held = [SimpleNamespace(scale=SimpleNamespace(tensor=self.new()))]
+        self.held = [SimpleNamespace(scale=SimpleNamespace(tensor=self.new())) for _ in range(2)]
+        self.place = 0
 
     def new(self) -> Any:
         return empty(L1, TYPE, N150, self.mesh)
@@ -67,7 +68,7 @@ class Block:
     @straight_line
     def forward(self, ops: Operations, x: Any, other: Any) -> Any:
         self.runs += 1
-        scaled = ops["scaled"](x, self.held[0].scale.tensor)
+        scaled = ops["scaled"](x, self.held[self.place].scale.tensor)
         scaled = ops.optional("clipped")(scaled)
         ops["spare"](scaled)
         y = ops["sum"](ops["tanh"](scaled), x if other is None else other)
@@ -134,6 +135,21 @@ def test_it_reads_what_it_is_given_now(mesh: Any) -> None:
     another.steps = block.steps
     another(x, other)
     assert another.runs == 1
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_blocks_with_the_same_operations(place: int, mesh: Any) -> None:
+    """What one has written down serves another that does the same, and no other."""
+    block, another = Block(mesh), Block(mesh)
+    another.steps, another.place = block.steps, place
+    x, other = block.new(), block.new()
+    for each in (block, another):
+        for _ in range(WRITTEN):
+            each(x, other)
+        scaled, *_ = seen(each, x, other)
+        assert scaled[1][1] == each.held[each.place].scale.tensor.buffer_address()
+        assert each.runs == WRITTEN
+    assert len(block.steps[32].forwards) == 1 + place
 
 
 def test_what_nothing_reads_any_more_is_freed(mesh: Any) -> None:

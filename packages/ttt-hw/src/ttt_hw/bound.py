@@ -102,7 +102,7 @@ class Operations(dict[str, Callable[..., Any]]):
     What it moves lies there for the forward's later operations, and what nothing reads any more is freed, as planned.
     """
 
-    __slots__ = ("moved", "written")
+    __slots__ = ("forwards", "moved", "written")
 
     def __init__(
         self,
@@ -115,6 +115,7 @@ class Operations(dict[str, Callable[..., Any]]):
         super().__init__(calls)
         self.written = written
         self.moved: Moved = {} if moved is None else moved
+        self.forwards: dict[object, Callable[..., Any]] = {}  # whole ones that are written down [written]
 
     def optional(self, name: str) -> Callable[..., Any]:
         """The operation of that name; where the list has none, its first input as it is."""

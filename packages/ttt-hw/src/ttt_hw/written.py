@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from inspect import signature
 from itertools import chain
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from ttt_hw._straight import Number, Unclear, Written, function
 from ttt_hw.bound import Operations
@@ -103,11 +103,8 @@ class _Trace:
             if isinstance(each, (self._tensor, Number)):
                 self._clear = self._clear and id(each) not in self._known  # else it may be either, the next time
                 self._known[id(each)] = f"g{position}"
-        self._calls: list[list[ast.stmt]] = []
-        self._made: list[set[str]] = []  # by each call
-        self._constants: dict[str, Any] = {}
+        self._calls: list[_Call] = []
         self._inside = False
-        self._moves = False
 
     def of(self, method: Callable[..., Any], plain: Callable[..., Any]) -> tuple[Any, Callable[..., Any] | None]:
         """What the method returns, and its lines; None where they do not say all."""
@@ -115,20 +112,23 @@ class _Trace:
         noted = Operations({name: partial(self._call, name) for name in self._ops})
         with self._watched():
             result = method(self._block, noted, *self._given)
-        if not self._clear or not self._constants:
+        if not self._clear or not self._calls:
             return result, None
         try:
             end = self._text(result)
         except Unclear:
             return result, None
-        return result, self._function(end, plain)
+        there = tuple(each is not None for each in self._given)
+        key = method, there, tuple(self._calls), end
+        if key not in self._ops.forwards:  # which another block with the same operations may have written down
+            name = type(self._block).__name__
+            self._ops.forwards[key] = _function(name, self._ops, there, self._calls, end, plain)
+        return result, self._ops.forwards[key]
 
     def _call(self, name: str, *given: Any) -> Any:
         texts: list[str] = []
         try:
-            texts = [
-                self._text(each) for each in given
-            ]  # before it runs: what it frees may leave its identity to another
+            texts = [self._text(each) for each in given]  # now: what it frees may leave its identity to another
         except Unclear:
             self._clear = False
         self._inside = True
@@ -142,22 +142,14 @@ class _Trace:
 
     def _note(self, name: str, texts: Sequence[str], result: Any) -> None:
         number = len(self._calls)
-        target = f"o{number}"
+        made: tuple[str, ...] = (f"o{number}",)
         if isinstance(result, (list, tuple)):
-            target = ", ".join(f"o{number}_{place}" for place in range(len(result)))
-            self._known |= {id(each): f"o{number}_{place}" for place, each in enumerate(result)}
+            made = tuple(f"o{number}_{place}" for place in range(len(result)))
+            self._known |= {id(each): each_name for each, each_name in zip(result, made, strict=True)}
         else:
-            self._known[id(result)] = target
-        written = (self._ops.written or {}).get(name)
-        if written is None:
-            self._constants[f"f{number}"] = self._ops[name]
-            statements = ast.parse(f"{target} = f{number}({', '.join(texts)})").body
-        else:
-            self._moves = self._moves or written.moves
-            statements = _renamed(written, number, texts, target)
-            self._constants |= {f"o{number}_{key}": value for key, value in written.constants.items()}
-        self._calls.append(statements)
-        self._made.append(set(target.split(", ")))
+            self._known[id(result)] = made[0]
+        target = f"{', '.join(made)}, " if isinstance(result, (list, tuple)) else made[0]
+        self._calls.append(_Call(name, tuple(texts), target, made))
 
     def _text(self, value: Any) -> str:
         if value is None:
@@ -186,34 +178,51 @@ class _Trace:
         finally:
             kind.__call__ = run
 
-    def _function(self, end: str, plain: Callable[..., Any]) -> Callable[..., Any]:
-        names = [f"g{position}" for position in range(len(self._given))]
-        tests = [f"{name} is {'not ' * (each is None)}None" for name, each in zip(names, self._given, strict=True)]
-        given = ", ".join(names)
-        lines = [f"if {' or '.join(tests)}: return plain(block, {given})"]
-        if self._moves:
-            lines.append("moved.clear()")
-        results = set[str]().union(*self._made)
-        last = {name: number for number, each in enumerate(self._calls) for name in _names(each) & results}
-        returned = _names(ast.parse(end).body)
-        for number, statements in enumerate(self._calls):
-            lines += [line for each in statements for line in ast.unparse(each).splitlines()]
-            temporary = {name for name in _names(statements, stored=True) if name not in results}
-            dead = temporary | {name for name in results if last[name] == number and name not in returned}
-            if dead:
-                lines.append(f"del {', '.join(sorted(dead))}")  # a view of a tensor keeps its memory
-        lines.append(f"return {end}")
-        return function(
-            type(self._block).__name__,
-            ["block", *names],
-            lines,
-            {"plain": plain, "moved": self._ops.moved, **self._constants},
-        )
+
+class _Call(NamedTuple):
+    """A call of an operation: what it is given, what its result is assigned to, and the names that this makes."""
+
+    name: str
+    given: tuple[str, ...]
+    target: str
+    made: tuple[str, ...]
 
 
-def _renamed(written: Written, number: int, texts: Sequence[str], target: str) -> list[ast.stmt]:
+def _function(
+    name: str, ops: Operations, there: Sequence[bool], calls: Sequence[_Call], end: str, plain: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Calls as a function of the block and what it is given; `there`: which of that is not None."""
+    names = [f"g{position}" for position in range(len(there))]
+    tests = [f"{each} is {'' if is_there else 'not '}None" for each, is_there in zip(names, there, strict=True)]
+    lines = [f"if {' or '.join(tests)}: return plain(block, {', '.join(names)})"]
+    called = [(ops.written or {}).get(call.name) for call in calls]
+    if any(written.moves for written in called if written is not None):
+        lines.append("moved.clear()")
+    constants: dict[str, Any] = {"plain": plain, "moved": ops.moved}
+    results = {made for call in calls for made in call.made}
+    bodies = []
+    for number, (call, written) in enumerate(zip(calls, called, strict=True)):
+        if written is None:
+            constants[f"f{number}"] = ops[call.name]
+            bodies.append(ast.parse(f"{call.target} = f{number}({', '.join(call.given)})").body)
+        else:
+            constants |= {f"o{number}_{key}": value for key, value in written.constants.items()}
+            bodies.append(_renamed(written, number, call))
+    last = {each: number for number, body in enumerate(bodies) for each in _names(body) & results}
+    returned = _names(ast.parse(end).body)
+    for number, body in enumerate(bodies):
+        lines += [line for each in body for line in ast.unparse(each).splitlines()]
+        temporary = _names(body, stored=True) - results
+        dead = temporary | {each for each in results if last[each] == number and each not in returned}
+        if dead:
+            lines.append(f"del {', '.join(sorted(dead))}")  # a view of a tensor keeps its memory
+    lines.append(f"return {end}")
+    return function(name, ["block", *names], lines, constants)
+
+
+def _renamed(written: Written, number: int, call: _Call) -> list[ast.stmt]:
     """The lines of an operation with names of their own, what it is given in the place of its parameters."""
-    read = dict(zip(written.parameters, texts, strict=True))
+    read = dict(zip(written.parameters, call.given, strict=True))
 
     class Rename(ast.NodeTransformer):
         def visit_Name(self, node: ast.Name) -> ast.expr:
@@ -224,7 +233,7 @@ def _renamed(written: Written, number: int, texts: Sequence[str], target: str) -
         def visit_Return(self, node: ast.Return) -> ast.stmt:
             assert node.value is not None
             value = ast.unparse(self.visit(node.value))
-            return ast.parse(f"{target} = {value}").body[0]
+            return ast.parse(f"{call.target} = {value}").body[0]
 
     tree = ast.parse("\n".join(["def run():", *(f"  {line}" for line in written.lines)]))
     body = tree.body[0]
