@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".nox/conformance"
 BOARDS = ("tg", "t3k", "p150x4", "n300", "p150", "n150")  # the ones that take longest first
+WIDTH = 140  # of the table in a file
 STATUS = ("passed", "failed", "refused", "error")
 
 
@@ -178,12 +179,13 @@ def report(chosen: list[Variant], found: dict[str, list[dict[str, Any]]], second
     from rich.table import Table
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
     table = Table(title="conformance", title_justify="left", box=box.SIMPLE_HEAD)
-    for name, justify in (("variant", "left"), ("feature", "left"), ("passed", "right"), ("difference", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("pcc bf16", justify="right")
-    table.add_column("pcc perf.", justify="right")
-    table.add_column("switched off", justify="right")
+    for name in ("variant", "feature"):
+        table.add_column(name, no_wrap=True)
+    for name in ("passed", "difference", "pcc bf16", "pcc perf.", "switched off"):
+        table.add_column(name, justify="right", no_wrap=True)
     every = [case for cases in found.values() for case in cases]
     wrong = 0
     for variant in chosen:
