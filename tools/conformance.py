@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".nox/conformance"
 BOARDS = ("tg", "t3k", "p150x4", "n300", "p150", "n150")  # the ones that take longest first
-WIDTH = 140  # of the table in a file
+WIDTH = 170  # of the table in a file
 STATUS = ("passed", "failed", "refused", "error")
 
 
