@@ -228,7 +228,11 @@ BAD_CHECKPOINTS = {
     ),
     "broken config": (write("config.json", "{"), [], "config.json is not valid JSON"),
     "no config": (remove("config.json"), [], "has no config.json"),
-    "unsupported architecture": (configure(model_type="mamba"), [], "has model_type 'mamba'; supported are: deepseek_v2, deepseek_v3, gemma2"),
+    "unsupported architecture": (
+        configure(model_type="mamba"),
+        [],
+        "has model_type 'mamba'; supported are: deepseek_v2, deepseek_v3, gemma2",
+    ),
     "unknown rope scaling": (
         configure(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}),
         [],
