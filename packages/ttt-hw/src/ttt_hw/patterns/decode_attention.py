@@ -197,8 +197,10 @@ class DecodeAttention(Pattern[DecodeAttentionRequest]):
         q, keys, positions, *pages = tensors
         kwargs = {"head_dim_v": request.value_dim, "cur_pos_tensor": positions, **self.to_ttnn(request, board)}
         if pages:
-            kwargs["page_table_tensor"] = pages[0]
-            return ttnn.transformer.paged_flash_multi_latent_attention_decode(q, keys, **kwargs)
+            (table,) = pages
+            return ttnn.transformer.paged_flash_multi_latent_attention_decode(
+                q, keys, page_table_tensor=table, **kwargs
+            )
         return ttnn.transformer.flash_multi_latent_attention_decode(q, keys, **kwargs)
 
 

@@ -213,9 +213,9 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
     def issue(self, request: PrefillAttentionRequest, board: Board, tensors: Sequence[Any]) -> Any:
         import ttnn
 
-        kwargs = dict(self.to_ttnn(request, board))
         if request.value_dim is not None:
-            return _issue_latent(request, request.value_dim, tensors, kwargs)
+            return self._issue_latent(request, request.value_dim, tensors)
+        kwargs = dict(self.to_ttnn(request, board))
         q, k, v, *others = tensors
         if request.sinks:
             kwargs["attention_sink"] = others.pop()
@@ -224,17 +224,19 @@ class FlashAttention(Pattern[PrefillAttentionRequest]):
         (pages,) = others
         return ttnn.transformer.chunked_scaled_dot_product_attention(q, k, v, pages, request.start, **kwargs)
 
+    def _issue_latent(self, request: PrefillAttentionRequest, value_dim: int, tensors: Sequence[Any]) -> Any:
+        import ttnn
 
-def _issue_latent(
-    request: PrefillAttentionRequest, value_dim: int, tensors: Sequence[Any], kwargs: dict[str, Any]
-) -> Any:
-    import ttnn
-
-    q, k, *others = tensors
-    if request.start is None:
-        return ttnn.transformer.flash_mla_prefill(q, k, value_dim, is_causal=request.causal, **kwargs)
-    (pages,) = others
-    return ttnn.transformer.chunked_flash_mla_prefill(q, k, value_dim, pages, request.start, **kwargs)
+        q, k, *others = tensors
+        kwargs = {
+            "scale": None if request.scale is None else float32(request.scale),
+            "program_config": self.program(),
+            "compute_kernel_config": kernel_config(request.kernel),
+        }
+        if request.start is None:
+            return ttnn.transformer.flash_mla_prefill(q, k, value_dim, is_causal=request.causal, **kwargs)
+        (pages,) = others
+        return ttnn.transformer.chunked_flash_mla_prefill(q, k, value_dim, pages, request.start, **kwargs)
 
 
 def largest_chunk(rows: int, limit: int) -> int:

@@ -122,7 +122,7 @@ class Router(Pattern[RouterRequest]):
         import ttnn
 
         logits, *stored = tensors
-        steps = _Steps(request, self.to_ttnn(request, board))
+        steps = _Steps(request, self.to_ttnn(request, board)["memory_config"])
         if request.logit_cap is not None:
             logits = steps.capped(logits, request.logit_cap)
         if _of_chosen_logits(request):
@@ -131,61 +131,65 @@ class Router(Pattern[RouterRequest]):
             weights = steps.mixed(logits)
         else:
             weights = steps.of_scores(logits, stored)
-        return weights if request.scale == 1.0 else ttnn.mul(weights, request.scale, **steps.memory)
+        return weights if request.scale == 1.0 else ttnn.mul(weights, request.scale, memory_config=steps.memory)
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """What routing is made of; `memory` are the arguments that say where results lie."""
+    """What routing is made of; `memory` is where results lie."""
 
     request: RouterRequest
-    memory: dict[str, Any]
+    memory: Any
 
     def best(self, x: Any, count: int) -> Any:
         import ttnn
 
-        return ttnn.topk(x, count, dim=-1, largest=True, sorted=True, **self.memory)
+        return ttnn.topk(x, count, dim=-1, largest=True, sorted=True, memory_config=self.memory)
 
     def put(self, like: Any, indices: Any, values: Any) -> Any:
         import ttnn
 
-        return ttnn.scatter(ttnn.zeros_like(like, **self.memory), -1, indices, values, **self.memory)
+        return ttnn.scatter(
+            ttnn.zeros_like(like, memory_config=self.memory), -1, indices, values, memory_config=self.memory
+        )
 
     def marked(self, like: Any, indices: Any, values: Any) -> Any:
         """1 at the indices, 0 elsewhere."""
         import ttnn
 
-        return self.put(like, indices, ttnn.ones_like(values, **self.memory))
+        return self.put(like, indices, ttnn.ones_like(values, memory_config=self.memory))
 
     def capped(self, logits: Any, cap: float) -> Any:
         import ttnn
 
-        flat = ttnn.tanh(ttnn.mul(logits, 1 / cap, **self.memory), **self.memory)
-        return ttnn.mul(flat, cap, **self.memory)
+        flat = ttnn.tanh(ttnn.mul(logits, 1 / cap, memory_config=self.memory), memory_config=self.memory)
+        return ttnn.mul(flat, cap, memory_config=self.memory)
 
     def of_chosen_logits(self, logits: Any) -> Any:
         import ttnn
 
         values, indices = self.best(logits, self.request.active)
-        return self.put(logits, indices, ttnn.softmax(values, dim=-1, numeric_stable=True, **self.memory))
+        return self.put(logits, indices, ttnn.softmax(values, dim=-1, numeric_stable=True, memory_config=self.memory))
 
     def of_scores(self, logits: Any, stored: Sequence[Any]) -> Any:
         import ttnn
 
         request, memory = self.request, self.memory
         if request.score == "softmax":
-            scores = ttnn.softmax(logits, dim=-1, numeric_stable=True, **memory)
+            scores = ttnn.softmax(logits, dim=-1, numeric_stable=True, memory_config=memory)
         else:
-            scores = ttnn.sigmoid(logits, **memory)
+            scores = ttnn.sigmoid(logits, memory_config=memory)
         choice = scores if request.group_score == "top2" else logits  # which are in the same order, and further apart
         if request.selection_bias:
-            choice = ttnn.add(scores, stored[0], **memory)
+            choice = ttnn.add(scores, stored[0], memory_config=memory)
         if request.groups > 1:
             choice = self.of_active_groups(choice, stored[-1])
         values, indices = self.best(choice, request.active)
-        weights = ttnn.mul(scores, self.marked(choice, indices, values), **memory)
+        weights = ttnn.mul(scores, self.marked(choice, indices, values), memory_config=memory)
         if request.renormalise:
-            weights = ttnn.div(weights, ttnn.sum(weights, dim=-1, keepdim=True, **memory), **memory)
+            weights = ttnn.div(
+                weights, ttnn.sum(weights, dim=-1, keepdim=True, memory_config=memory), memory_config=memory
+            )
         return weights
 
     def of_active_groups(self, choice: Any, table: Any) -> Any:
@@ -196,11 +200,11 @@ class _Steps:
         rows, groups = choice.shape[-2], request.groups
         grouped = ttnn.reshape(choice, (1, rows, groups, request.experts // groups))
         values, _ = self.best(grouped, 2 if request.group_score == "top2" else 1)
-        group_scores = ttnn.reshape(ttnn.sum(values, dim=-1, keepdim=True, **memory), (1, 1, rows, groups))
+        group_scores = ttnn.reshape(ttnn.sum(values, dim=-1, keepdim=True, memory_config=memory), (1, 1, rows, groups))
         values, indices = self.best(group_scores, request.active_groups)
         chosen = self.marked(group_scores, indices, values)
-        away = ttnn.mul(ttnn.add(chosen, -1.0, **memory), EXCLUDED, **memory)
-        return ttnn.add(choice, ttnn.matmul(away, table, **memory), **memory)
+        away = ttnn.mul(ttnn.add(chosen, -1.0, memory_config=memory), EXCLUDED, memory_config=memory)
+        return ttnn.add(choice, ttnn.matmul(away, table, memory_config=memory), memory_config=memory)
 
     def mixed(self, logits: Any) -> Any:
         """One expert after another: each has its share in the softmax of those that are left and not far below it, where far
@@ -212,13 +216,15 @@ class _Steps:
         for _ in range(self.request.active):
             values, indices = self.best(left, 1)
             chosen = self.marked(logits, indices, values)
-            largest = ttnn.maximum(ttnn.abs(logits, **memory), values, **memory)
-            bound = ttnn.mul(largest, 2 * self.request.jitter, **memory)
-            far = ttnn.gt(ttnn.subtract(values, logits, **memory), bound, **memory)
-            near = ttnn.subtract(left, ttnn.mul(far, EXCLUDED, **memory), **memory)
-            share = ttnn.mul(ttnn.softmax(near, dim=-1, numeric_stable=True, **memory), chosen, **memory)
-            weights = share if weights is None else ttnn.add(weights, share, **memory)
-            left = ttnn.subtract(left, ttnn.mul(chosen, EXCLUDED, **memory), **memory)
+            largest = ttnn.maximum(ttnn.abs(logits, memory_config=memory), values, memory_config=memory)
+            bound = ttnn.mul(largest, 2 * self.request.jitter, memory_config=memory)
+            far = ttnn.gt(ttnn.subtract(values, logits, memory_config=memory), bound, memory_config=memory)
+            near = ttnn.subtract(left, ttnn.mul(far, EXCLUDED, memory_config=memory), memory_config=memory)
+            share = ttnn.mul(
+                ttnn.softmax(near, dim=-1, numeric_stable=True, memory_config=memory), chosen, memory_config=memory
+            )
+            weights = share if weights is None else ttnn.add(weights, share, memory_config=memory)
+            left = ttnn.subtract(left, ttnn.mul(chosen, EXCLUDED, memory_config=memory), memory_config=memory)
         return weights
 
 
