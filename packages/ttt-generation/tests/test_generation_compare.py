@@ -35,3 +35,7 @@ def test_a_checkpoint_that_is_none_is_an_error_in_words(tmp_path: Path) -> None:
     done = compare(str(tmp_path), "--prompt", "a")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+    missing = tmp_path / "missing"
+    done = compare(str(missing))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{missing} is not a directory.")

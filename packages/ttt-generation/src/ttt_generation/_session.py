@@ -157,11 +157,12 @@ def compare_checkpoint(
 
     Errors: GenerationError without a prompt; those of the factory and the device.
     """
-    from ttt_factory import ModelFactory
+    from ttt_factory import ModelFactory, read_config, spec_of_config
     from ttt_generation._reference import load_reference, token_ids
     from ttt_testing import compare_blocks
 
     record = board_as(device, mesh)
+    spec_of_config(read_config(checkpoint))  # what is no checkpoint is said before anything else
     text = prompt or next(iter(_sample_answers(checkpoint)), None)
     if text is None:
         raise GenerationError(
